@@ -1,0 +1,5 @@
+"""`python -m endcap.cli`, as dvc.yaml calls it."""
+
+from endcap.cli import main
+
+main()

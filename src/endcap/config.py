@@ -1,0 +1,278 @@
+"""params.yaml and the environment, typed. Only cli, demo, pipeline and serving load it; everybody else is handed a section.
+
+Unknown keys are errors that name the key, its value and the nearest right one. Loading creates nothing and connects to nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from endcap.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SimulatedShop(Section):
+    seed: int
+    items: Count
+    shoppers: Count
+    days: Count
+
+
+class Shop(Section):
+    name: Literal["online-retail", "simulated"]
+    history_until: date
+    weeks: Annotated[int, Field(ge=0)]
+    simulated: SimulatedShop
+
+
+class Ingest(Section):
+    clock_skew_minutes: Annotated[float, Field(ge=0)]
+    max_price: Positive  # shop currency
+    volume_ratio: tuple[Positive, Positive]
+    catalog_code_pattern: str
+
+
+class Prepare(Section):
+    validation_days: Count
+    holdout_days: Count
+    min_item_events: Count
+
+
+class Encode(Section):
+    model: str
+    max_tokens: Count
+    batch_size: Count
+
+
+class Update(Section):
+    epochs: Count
+    learning_rate: Positive
+    replay_ratio: Annotated[float, Field(ge=0)]
+
+
+class Train(Section):
+    seed: int
+    dim: Count
+    layers: Count
+    heads: Count
+    max_length: Count  # events of a shopper that the transformer reads
+    dropout: Fraction
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Count
+    max_epochs: Count
+    patience: Count
+    precision: Literal["auto", "fp32", "bf16"]
+    max_seconds: Positive
+    update: Update
+
+
+class Evaluate(Section):
+    k: Count
+    bootstrap_samples: Count
+    confidence: Fraction
+    seed: int
+
+
+class Gates(Section):
+    confidence: Fraction
+    margin_vs_champion: Fraction
+    margin_vs_baselines: Fraction
+    slice_margin: Fraction
+    slice_min_users: Count
+    min_coverage: Fraction
+    max_latency_ms: Positive
+    max_size_mb: Positive
+
+
+class Serving(Section):
+    repeat_surfaces: tuple[str, ...]
+    max_k: Count
+    max_history: Count
+    reload_seconds: Positive
+
+
+class Monitoring(Section):
+    psi_threshold: Positive
+    drift_share: Fraction
+    embedding_threshold: Positive
+    reference_days: Count
+    cooldown_days: Annotated[int, Field(ge=0)]
+    min_online_ctr_ratio: Fraction
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    shop: Shop
+    ingest: Ingest
+    prepare: Prepare
+    encode: Encode
+    train: Train
+    recent_days: Count
+    evaluate: Evaluate
+    gates: Gates
+    serving: Serving
+    monitoring: Monitoring
+
+    def digest(self) -> str:
+        """The first 12 hex digits of the sha256 of all values: the `params_hash` of a model version."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_params(path: Path | None = None) -> Params:
+    """Read params.yaml (default: `ENDCAP_PARAMS`, else ./params.yaml, else the project's).
+
+    Raises:
+        ConfigError: unreadable, an unknown key, or a value out of range.
+    """
+    path = path or Path(os.environ.get("ENDCAP_PARAMS", "") or _default_params())
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot be read ({error})", field=str(path), action="Mend the file or set ENDCAP_PARAMS.") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, str(path)) from error
+
+
+def _default_params() -> Path:
+    here = Path.cwd() / "params.yaml"
+    return here if here.exists() else project_root() / "params.yaml"
+
+
+def _explain(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors()[0]
+    keys = [str(part) for part in first["loc"]]
+    name = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _fields_at(keys[:-1]), n=1)
+        action = f"Did you mean `{near[0]}`?" if near else f"Known keys: {', '.join(_fields_at(keys[:-1]))}."
+        return ConfigError(f"unknown key in {where}", field=name, value=first["input"], action=action)
+    return ConfigError(f"{first['msg']} in {where}", field=name, value=first["input"], action="See params.yaml for an example.")
+
+
+def _fields_at(keys: list[str]) -> list[str]:
+    model: type[BaseModel] = Params
+    for key in keys:
+        annotation: Any = model.model_fields[key].annotation
+        model = annotation
+    return list(model.model_fields)
+
+
+def project_root() -> Path:
+    """The checkout this package runs from (`ENDCAP_PROJECT` overrides; an installed wheel has none and uses the current folder)."""
+    if override := os.environ.get("ENDCAP_PROJECT"):
+        return Path(override).resolve()
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "dvc.yaml").exists() else Path.cwd()
+
+
+class Home:
+    """Where everything lives below `ENDCAP_HOME`. Paths only; nothing is created here."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.airflow = root / "airflow"
+        self.mlflow = root / "mlflow"
+        self.evidently = root / "evidently"
+        self.datasets = root / "datasets.git"  # bare git repository of dataset versions
+        self.code = root / "code.git"  # bare git repository of code snapshots
+        self.dvc_cache = root / "dvc-cache"
+        self.dvc_remote = root / "dvc-remote"
+        self.landing = root / "landing"  # files delivered by `endcap ingest`, not yet taken by ingest_events
+        self.batches = root / "batches"  # one folder a batch: raw, validation, cleaning
+        self.quarantine = root / "quarantine"
+        self.workspaces = root / "workspaces"  # one checkout a run
+        self.reports = root / "reports"  # HTML pages: data docs, scorecards, drift; served by Airflow under /endcap/reports
+        self.models = root / "models"  # registry downloads, by version
+        self.secrets = root / "secrets"
+        self.logs = root / "logs"
+        self.demo = root / "demo"
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.root)!r})"
+
+
+class Settings(BaseModel):
+    """Addresses and secrets from the environment. `endcap env` prints this table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(description="State lives here; delete it and the project is as new.")
+    data_dir: Path | None = Field(None, description="Folder with real data sets; unset: download, else the simulated shop.")
+    event_log_url: str = Field("", description="SQLAlchemy URL of the event log; default SQLite in the home.")
+    dvc_remote_url: str = Field("", description="Any DVC remote (s3://…); default a folder in the home.")
+    mlflow_url: str = Field("", description="MLflow's address.")
+    airflow_url: str = Field("", description="Airflow's address.")
+    evidently_url: str = Field("", description="Evidently's address.")
+    serving_url: str = Field("", description="The recommendation service's address.")
+    airflow_user: str = Field("operator", description="Log-in that pipelines and the demo use for Airflow's API.")
+    airflow_password: str = Field("", description="Its password; default: the one generated in the home.")
+    pseudonym_key: str = Field("", description="Secret that turns user ids into pseudonyms; default: generated in the home.")
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+    evidently_port: int = Field(8001, ge=1, le=65535)
+    serving_port: int = Field(8088, ge=1, le=65535)
+
+    @property
+    def paths(self) -> Home:
+        return Home(self.home)
+
+    @property
+    def reports_url(self) -> str:
+        return f"{self.airflow_url}/endcap/reports"
+
+
+def load_settings(environ: dict[str, str] | None = None) -> Settings:
+    """Read `ENDCAP_*`. Raises ConfigError on an unknown or malformed variable."""
+    env = dict(os.environ) if environ is None else environ
+    own = {"ENDCAP_PARAMS", "ENDCAP_PROJECT"}
+    values: dict[str, Any] = {}
+    for key, value in env.items():
+        if not key.startswith("ENDCAP_") or key in own or value == "":
+            continue
+        name = key.removeprefix("ENDCAP_").lower()
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, list(Settings.model_fields), n=1)
+            hint = f"Did you mean ENDCAP_{near[0].upper()}?" if near else "`endcap env` lists the known ones."
+            raise ConfigError("unknown environment variable", field=key, value=value, action=hint)
+        values[name] = value
+    values["home"] = Path(values.get("home") or project_root() / "var").resolve()
+    if "data_dir" in values:
+        values["data_dir"] = Path(values["data_dir"]).resolve()
+    try:
+        partial = Settings.model_validate(values)
+    except ValidationError as error:
+        bad = error.errors()[0]
+        field = f"ENDCAP_{str(bad['loc'][0]).upper()}"
+        raise ConfigError(bad["msg"], field=field, value=bad["input"], action="`endcap env` describes it.") from error
+    defaults = {
+        "event_log_url": f"sqlite:///{partial.home / 'events.db'}",
+        "dvc_remote_url": str(partial.paths.dvc_remote),
+        "mlflow_url": f"http://127.0.0.1:{partial.mlflow_port}",
+        "airflow_url": f"http://127.0.0.1:{partial.airflow_port}",
+        "evidently_url": f"http://127.0.0.1:{partial.evidently_port}",
+        "serving_url": f"http://127.0.0.1:{partial.serving_port}",
+    }
+    return partial.model_copy(update={name: value for name, value in defaults.items() if not getattr(partial, name)})

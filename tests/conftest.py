@@ -1,0 +1,34 @@
+"""Fixtures shared by all layers of tests. Real parts, started here; each test gets a home of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from endcap.config import Params, Settings, load_params, load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """The project's own params.yaml."""
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture()
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh ENDCAP_HOME in the environment of this test; every other ENDCAP_ variable is cleared."""
+    import os
+
+    for key in [key for key in os.environ if key.startswith("ENDCAP_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("ENDCAP_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture()
+def settings(home: Path) -> Settings:
+    """Settings that point below the test's own home."""
+    return load_settings()
