@@ -1,0 +1,151 @@
+"""Interactions of shoppers and items as compact arrays, and what an event of each type is worth.
+
+Here belongs the way from event tables to arrays that models learn from, by what was known at a moment. Not here: scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from endcap.contracts import EventType
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ints = npt.NDArray[np.int64]
+
+TYPES = [str(kind) for kind in EventType]
+TYPE_CODES = {name: code for code, name in enumerate(TYPES)}
+# How strongly an event says "I want this"; 0 says nothing of the kind and is not learnt from.
+TYPE_WEIGHTS = {"purchase": 1.0, "cart": 0.5, "rating": 0.5, "click": 0.2, "view": 0.1}
+WEIGHTS = np.array([TYPE_WEIGHTS.get(name, 0.0) for name in TYPES], np.float32)
+POSITIVE_TYPES = WEIGHTS > 0
+FAR_FUTURE = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interactions:
+    """Positive events as arrays of one length N, ordered by time (ties: as they came).
+
+    `cancelled_us` is when a purchase was undone (FAR_FUTURE: never): as of T it does not count if `cancelled_us <= T`.
+    """
+
+    user_ids: npt.NDArray[Any]  # (U,) text
+    item_ids: npt.NDArray[Any]  # (I,) text: the vocabulary
+    users: Ints  # (N,) codes into user_ids
+    items: Ints  # (N,) codes into item_ids
+    times_us: Ints  # (N,) microseconds since the epoch, UTC
+    types: Ints  # (N,) TYPE_CODES
+    cancelled_us: Ints  # (N,)
+    target_types: npt.NDArray[np.bool_]  # one flag a type code: what a recommendation should lead to
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def is_target(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the event is of a kind that a recommendation should lead to."""
+        return self.target_types[self.types]
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """(N,) how strongly each event says "I want this"."""
+        return WEIGHTS[self.types]
+
+    def where(self, mask: npt.NDArray[Any]) -> Interactions:
+        """The events that the mask (N,) or index array keeps; the same vocabulary."""
+        return replace(
+            self,
+            users=self.users[mask],
+            items=self.items[mask],
+            times_us=self.times_us[mask],
+            types=self.types[mask],
+            cancelled_us=self.cancelled_us[mask],
+        )
+
+    def known_at(self, moment: datetime) -> Interactions:
+        """What was known at `moment`: events before it, less purchases already undone by then."""
+        at = to_microseconds(moment)
+        return self.where((self.times_us < at) & (self.cancelled_us > at))
+
+    def between(self, start: datetime, end: datetime) -> Interactions:
+        """The events of [start, end), whether undone later or not."""
+        return self.where((self.times_us >= to_microseconds(start)) & (self.times_us < to_microseconds(end)))
+
+    def targets(self) -> Interactions:
+        """Only the events of the kinds that a recommendation should lead to."""
+        return self.where(self.is_target)
+
+    def with_vocabulary(self, item_ids: Sequence[str]) -> Interactions:
+        """The same events coded against another vocabulary; events of items that it lacks are left out."""
+        wanted = np.asarray(item_ids, dtype=object)
+        index = {item: code for code, item in enumerate(wanted)}
+        codes = np.fromiter((index.get(item, -1) for item in self.item_ids), np.int64, len(self.item_ids))
+        recoded = replace(self, item_ids=wanted, items=codes[self.items] if len(self) else self.items)
+        return recoded.where(recoded.items >= 0)
+
+
+def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Interactions:
+    """Interactions of an event table (pyarrow or pandas, the columns of contracts.dataset_event_schema()).
+
+    Returns (negative or zero quantity), events without shopper and types that say nothing of liking are left out. The vocabulary
+    is `item_ids` followed by every further item of the events in sorted order.
+    """
+    frame = as_frame(events)
+    types = frame["type"].map(TYPE_CODES).fillna(-1).to_numpy(np.int64)
+    keep = (types >= 0) & POSITIVE_TYPES[types] & frame["user_id"].notna().to_numpy()
+    if "quantity" in frame:
+        keep &= ~(frame["quantity"].to_numpy(np.float64, na_value=np.nan) <= 0)
+    frame, types = frame[keep], types[keep]
+    times = column_microseconds(frame["time"])
+    order = np.argsort(times, kind="stable")
+    frame, types, times = frame.iloc[order], types[order], times[order]
+    cancelled = column_microseconds(frame["cancelled_at"]) if "cancelled_at" in frame else np.full(len(frame), FAR_FUTURE)
+    users, user_ids = frame["user_id"].factorize(sort=True)
+    present = sorted(set(frame["item_id"].unique()) - set(item_ids))
+    vocabulary = np.array([*item_ids, *present], dtype=object)
+    index = {item: code for code, item in enumerate(vocabulary)}
+    items = frame["item_id"].map(index).to_numpy(np.int64)
+    return Interactions(
+        np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types)
+    )
+
+
+def choose_targets(types: Ints) -> npt.NDArray[np.bool_]:
+    """Purchases where the shop has them, else carts, else every positive type (a shop that only knows views and clicks)."""
+    counts = np.bincount(types, minlength=len(TYPES))
+    for name in ("purchase", "cart"):
+        if counts[TYPE_CODES[name]]:
+            flags = np.zeros(len(TYPES), np.bool_)
+            flags[TYPE_CODES[name]] = True
+            return flags
+    return POSITIVE_TYPES.copy()
+
+
+def as_frame(table: Any) -> pd.DataFrame:
+    """A pandas frame of a pyarrow table; a frame is returned as it is."""
+    return table.to_pandas() if hasattr(table, "to_pandas") else table
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Microseconds since the epoch; a naive moment is taken as UTC.
+
+    >>> to_microseconds(datetime(1970, 1, 2))
+    86400000000
+    """
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+
+
+def column_microseconds(column: pd.Series[Any]) -> Ints:
+    """A time column (aware, naive UTC, or with gaps = FAR_FUTURE) as microseconds since the epoch."""
+    import pandas as pd
+
+    times = pd.to_datetime(column, utc=True).dt.tz_localize(None).to_numpy("datetime64[us]")
+    return np.where(np.isnat(times), FAR_FUTURE, times.astype(np.int64))

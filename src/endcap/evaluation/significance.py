@@ -1,0 +1,53 @@
+"""How sure we are: paired bootstrap over shoppers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from endcap.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its percentile interval at the stated confidence."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def bootstrap_mean(values: npt.NDArray[np.float64], samples: int, confidence: float, seed: int) -> Interval:
+    """The mean of one value a shopper, with its interval (percentile bootstrap, Efron 1979).
+
+    Raises:
+        InputError: there is no value.
+    """
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        raise InputError("nothing to average", field="values", value=[], action="Give at least one shopper.")
+    rng = np.random.default_rng(seed)
+    means = np.empty(samples)
+    for sample in range(samples):  # one at a time: samples × shoppers at once would need much memory
+        means[sample] = values[rng.integers(0, len(values), len(values))].mean()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def paired_bootstrap(
+    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], samples: int = 1000, confidence: float = 0.95, seed: int = 1
+) -> Interval:
+    """The mean difference ours - theirs over the same shoppers, with its interval. `low > 0`: better with that confidence.
+
+    Raises:
+        InputError: the two differ in length, or are empty.
+    """
+    if len(ours) != len(theirs):
+        raise InputError(
+            "pairs differ in length", field="ours, theirs", value=(len(ours), len(theirs)), action="Align by shopper first."
+        )
+    return bootstrap_mean(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), samples, confidence, seed)

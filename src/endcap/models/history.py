@@ -1,0 +1,135 @@
+"""What a scorer knows of a shopper at one moment, and a batch of such histories as flat arrays.
+
+Every scorer takes `Sequence[History]` and a moment. Items that a vocabulary does not hold are dropped here, in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from endcap.data.features import POSITIVE_TYPES, TYPE_CODES
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """One shopper's events, oldest first. Any sequence is accepted and normalised to numpy arrays of one length.
+
+    `times` may be datetimes (aware ones are turned to UTC, naive ones are taken as UTC), numpy datetimes or pandas timestamps.
+    """
+
+    item_ids: npt.NDArray[Any]  # (N,) text
+    times: npt.NDArray[np.datetime64]  # (N,) datetime64[us], UTC
+    types: npt.NDArray[Any]  # (N,) text, see contracts.EventType
+    quantities: npt.NDArray[np.float64]  # (N,) NaN: not given
+
+    def __init__(self, item_ids: Any, times: Any, types: Any = "purchase", quantities: Any = 1.0) -> None:
+        items = np.asarray(item_ids, dtype=object)
+        count = len(items)
+        object.__setattr__(self, "item_ids", items)
+        object.__setattr__(self, "times", _as_times(times))
+        object.__setattr__(
+            self, "types", np.full(count, types, object) if isinstance(types, str) else np.asarray(types, object)
+        )
+        numbers = np.full(count, quantities) if np.isscalar(quantities) else np.asarray(quantities, dtype=np.float64)
+        object.__setattr__(self, "quantities", numbers)
+        lengths = {len(items), len(self.times), len(self.types), len(self.quantities)}
+        if len(lengths) > 1:
+            raise ValueError(f"History: item_ids, times, types and quantities differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @classmethod
+    def empty(cls) -> History:
+        """The history of a shopper nobody has seen."""
+        return cls([], [], [], [])
+
+    @classmethod
+    def from_events(cls, events: Sequence[Mapping[str, Any]]) -> History:
+        """From event records, oldest first; `quantity` may be missing or None."""
+        quantities = [event.get("quantity") for event in events]
+        return cls(
+            [event["item_id"] for event in events],
+            [event["time"] for event in events],
+            [str(event.get("type", "purchase")) for event in events],
+            [np.nan if quantity is None else float(quantity) for quantity in quantities],
+        )
+
+
+class Scorer(Protocol):
+    """Anything that scores every item of its vocabulary for a batch of histories."""
+
+    @property
+    def item_ids(self) -> Sequence[str]: ...
+
+    def score(self, histories: Sequence[History], now: datetime) -> Floats:
+        """(B, I) float32: the higher, the sooner shown. Finite everywhere."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistoryBatch:
+    """Histories of B shoppers as flat arrays of E known, positive events, ordered by row, then by time."""
+
+    size: int  # B
+    rows: Ints  # (E,) which shopper
+    codes: Ints  # (E,) item code in the vocabulary
+    ages: Floats  # (E,) days before `now`, >= 0
+    types: Ints  # (E,) data.features.TYPE_CODES
+    now_us: int  # microseconds since the epoch
+
+    def of_types(self, wanted: npt.NDArray[np.bool_]) -> HistoryBatch:
+        """Only the events for which `wanted` (one flag a type code) is true."""
+        keep = wanted[self.types]
+        return HistoryBatch(self.size, self.rows[keep], self.codes[keep], self.ages[keep], self.types[keep], self.now_us)
+
+
+def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime) -> HistoryBatch:
+    """Histories as flat arrays: unknown items, returns (quantity <= 0), weightless types and later events are left out."""
+    now_us = microseconds(now)
+    rows, codes, times, types = [], [], [], []
+    for row, history in enumerate(histories):
+        if not len(history):
+            continue
+        code = np.fromiter((index.get(item, -1) for item in history.item_ids), np.int64, len(history))
+        kind = np.fromiter((TYPE_CODES.get(name, -1) for name in history.types), np.int64, len(history))
+        time = history.times.astype(np.int64)
+        known = (code >= 0) & (kind >= 0) & POSITIVE_TYPES[kind] & ~(history.quantities <= 0) & (time <= now_us)
+        code, kind, time = code[known], kind[known], time[known]
+        if len(time) > 1 and (np.diff(time) < 0).any():
+            order = np.argsort(time, kind="stable")
+            code, kind, time = code[order], kind[order], time[order]
+        rows.append(np.full(len(code), row, np.int64))
+        codes.append(code)
+        times.append(time)
+        types.append(kind)
+    if not rows:
+        none = np.zeros(0, np.int64)
+        return HistoryBatch(len(histories), none, none, none.astype(np.float32), none, now_us)
+    ages = (now_us - np.concatenate(times)) / MICROSECONDS_PER_DAY
+    return HistoryBatch(
+        len(histories), np.concatenate(rows), np.concatenate(codes), ages.astype(np.float32), np.concatenate(types), now_us
+    )
+
+
+def microseconds(moment: datetime | np.datetime64) -> int:
+    """Microseconds since the epoch; a naive moment is taken as UTC."""
+    return int(_as_times([moment]).astype(np.int64)[0])
+
+
+def _as_times(times: Any) -> npt.NDArray[np.datetime64]:
+    if isinstance(times, np.ndarray) and np.issubdtype(times.dtype, np.datetime64):
+        return times.astype("datetime64[us]")
+    naive = [time.astimezone(UTC).replace(tzinfo=None) if getattr(time, "tzinfo", None) else time for time in times]
+    return np.array(naive, dtype="datetime64[us]")

@@ -1,0 +1,42 @@
+"""What a shopper already took: own purchase counts as a baseline, and decayed counts and buying rhythm as features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from endcap.data.features import Interactions
+from endcap.models.history import Floats, History, HistoryBatch, encode
+from endcap.models.popularity import Popularity
+
+
+class OwnCounts:
+    """The shopper's own counts of target events; ties and the rest by recent popularity."""
+
+    def __init__(self, recent_days: float = 28) -> None:
+        self.recent = Popularity(recent_days)
+        self.item_ids: Sequence[str] = []
+
+    def fit(self, interactions: Interactions, as_of: datetime) -> OwnCounts:
+        """Only recent popularity is learnt; the counts come from the history of the request."""
+        self.recent.fit(interactions, as_of)
+        self.item_ids = self.recent.item_ids
+        self._index = {item: code for code, item in enumerate(self.item_ids)}
+        self._targets = interactions.target_types
+        return self
+
+    def score(self, histories: Sequence[History], now: datetime) -> Floats:
+        """(B, I) own count + recent popularity scaled below 1."""
+        batch = encode(histories, self._index, now).of_types(self._targets)
+        behind = self.recent.counts / (self.recent.counts.max(initial=0.0) + 1)
+        return own_counts(batch, len(self.item_ids)) + behind[None, :]
+
+
+def own_counts(batch: HistoryBatch, items: int, decay_days: float | None = None) -> Floats:
+    """(B, I) how often each shopper took each item, each time weighted by exp(-age / decay_days)."""
+    scores = np.zeros(batch.size * items, np.float32)
+    weight = np.ones(len(batch.codes), np.float32) if decay_days is None else np.exp(-batch.ages / np.float32(decay_days))
+    np.add.at(scores, batch.rows * items + batch.codes, weight)
+    return scores.reshape(batch.size, items)
