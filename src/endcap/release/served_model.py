@@ -1,0 +1,74 @@
+"""The recommender as MLflow serves it: models-from-code, so this file itself is logged and nothing is pickled.
+
+It runs in a clean process that has mlflow, torch and safetensors but no Endcap: the code it needs travels with the model.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc.model import PythonModelContext
+
+
+class ServedRecommender(PythonModel):
+    """One row a shopper: what they did, oldest first, in; the best `k` items with their scores out."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        from endcap.models.blend import BlendedRecommender
+
+        self.recommender = BlendedRecommender.load(Path(context.artifacts["model"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
+        """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`: lists of equal length.
+
+        Parameters: `k` (items to answer) and `now` (ISO 8601; empty: the present).
+        Returns the columns `item_ids` (lists of k) and `scores`.
+        """
+        params = params or {}
+        k = int(params.get("k") or 10)
+        now = _time(str(params["now"])) if params.get("now") else datetime.now(UTC)
+        histories = [_history(row, now) for row in model_input.to_dict("records")]
+        scores_BI = self.recommender.score(histories, now)
+        item_ids = np.asarray(self.recommender.item_ids, dtype=object)
+        best_BK = np.argsort(-scores_BI, axis=1, kind="stable")[:, :k]
+        return pd.DataFrame(
+            {
+                "item_ids": [[str(item) for item in item_ids[best]] for best in best_BK],
+                "scores": [[float(score) for score in row[best]] for row, best in zip(scores_BI, best_BK, strict=True)],
+            }
+        )
+
+
+def _history(row: dict[Any, Any], now: datetime) -> Any:
+    from endcap.models.history import History
+
+    items = [str(item) for item in _list(row.get("item_ids"))]
+    times = [_time(str(text)) for text in _list(row.get("times"))] or [now] * len(items)
+    types = [str(kind) for kind in _list(row.get("types"))] or ["purchase"] * len(items)
+    quantities = [float(number) for number in _list(row.get("quantities"))] or [1.0] * len(items)
+    for name, values in (("times", times), ("types", types), ("quantities", quantities)):
+        if len(values) != len(items):
+            raise ValueError(
+                f"{name}: got {len(values)} values for {len(items)} item_ids. Give one for each item or leave the column out."
+            )
+    return History(item_ids=items, times=times, types=types, quantities=quantities)
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else []
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+set_model(ServedRecommender())
