@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -10,11 +11,33 @@ from endcap.errors import EndcapError
 
 app = typer.Typer(
     name="endcap",
-    help="The recommender platform of an online shop: events in, a model that earned its place out.",
+    help=(
+        "The recommender platform of an online shop: events in, a model that earned its place out.\n\n"
+        "**Start here:** `endcap demo` plays the main job; `endcap up` starts the stack; `endcap ingest` brings your own shop."
+    ),
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def configure(verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens inside.")) -> None:
+    """Set up logging once for the process."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _register() -> None:
+    import importlib
+    import importlib.util
+
+    for name in ("demo", "stack", "data", "stages", "release", "monitor", "serve", "lineage", "docs"):
+        if importlib.util.find_spec(f"endcap.cli.{name}"):
+            importlib.import_module(f"endcap.cli.{name}").register(app)
+
+
+_register()
 
 
 def main() -> None:
