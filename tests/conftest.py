@@ -8,6 +8,8 @@ import pytest
 
 from endcap.config import Params, Settings, load_params, load_settings
 
+pytest_plugins = ["tests.fixtures.postgres"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -1,0 +1,119 @@
+"""The tables of the event log, and the engine that opens them. Times are microseconds since 1970 in UTC: the same number in
+SQLite, PostgreSQL and Parquet. What is done with the tables is in `events.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BUSY_MILLISECONDS = 60_000
+
+metadata = sa.MetaData()
+_Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("quantity", sa.Double),
+    sa.Column("price", sa.Double),
+    sa.Column("request_id", sa.Text),
+    sa.Column("surface", sa.Text),
+    sa.Column("country", sa.Text),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("batch_id", sa.Text),
+    sa.Index("events_of_user", "user_id", "time"),
+    sa.Index("events_by_time", "time"),
+    sa.Index("events_of_batch", "batch_id"),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Column("claimed_at", sa.BigInteger, nullable=False),
+)
+
+exposures = sa.Table(
+    "exposures",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("rank", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("user_id", sa.Text),
+    sa.Column("surface", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("propensity", sa.Double, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("fallback", sa.Boolean, nullable=False),
+    sa.Index("exposures_by_time", "time"),
+)
+
+catalog = sa.Table(
+    "catalog",
+    metadata,
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("brand", sa.Text),
+    sa.Column("category", sa.Text),
+    sa.Column("price", sa.Double),
+    sa.Column("available_from", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)
+
+
+def microseconds(time: datetime) -> int:
+    """Microseconds since 1970. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
+    if time.tzinfo is None:
+        raise ValueError(f"time {time.isoformat()} has no zone")
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(value: int) -> datetime:
+    return EPOCH + timedelta(microseconds=value)
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine for SQLite (WAL; a commit is on disk when it returns) or PostgreSQL. Connects at first use."""
+    address = sa.make_url(url)
+    if address.get_backend_name() != "sqlite":
+        if address.drivername == "postgresql":
+            address = address.set(drivername="postgresql+psycopg")
+        return sa.create_engine(address, pool_pre_ping=True, connect_args={"connect_timeout": 5})
+    engine = sa.create_engine(address, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def create_tables(engine: sa.Engine) -> None:
+    """Make what is missing; several processes may do so at once."""
+    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # IF NOT EXISTS alone can still collide there
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7215301)")
+        for table in metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                connection.execute(CreateIndex(index, if_not_exists=True))

@@ -1,0 +1,232 @@
+"""The event log: what shoppers did (events), what they were shown (exposures) and the catalogue as it is now.
+
+Events are appended once (by event id) and claimed once (by a batch). SQLite by default, PostgreSQL by URL; the tables
+are in `event_tables.py`. Not here: what a good event is (`validation.py`), and versions of data (`versions.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from endcap import contracts
+from endcap.data import event_tables as tables
+from endcap.data.event_tables import microseconds, moment
+from endcap.errors import InputError, ServiceUnavailable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HISTORY_TYPES = ("purchase", "view", "click")
+ROWS_A_STATEMENT = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of appended events: `accepted` are new, `duplicates` were known by their event id."""
+
+    accepted: int
+    duplicates: int
+
+
+class EventLog:
+    """A database at `url` (SQLAlchemy). Every method raises ServiceUnavailable when it does not answer or cannot write."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = tables.open_engine(url)
+        self.address = self._engine.url.render_as_string(hide_password=True)
+
+    def create(self) -> None:
+        """Make the tables that are missing."""
+        with self._answering():
+            tables.create_tables(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def append(self, events: Sequence[Mapping[str, Any]] | pa.Table, batch_id: str | None = None) -> Appended:
+        """Store events (contract columns; `time` with a zone); durable when it returns. Known event ids are left as they are.
+
+        `batch_id` marks the rows of a file batch, which are claimed from the start. All rows are stored, or none.
+        """
+        rows = _event_rows(events, microseconds(datetime.now(UTC)), batch_id)
+        accepted, count = 0, 0
+        with self._answering(), self._engine.begin() as connection:
+            statement = self._insert(tables.events).on_conflict_do_nothing(index_elements=["event_id"])
+            for chunk in _chunks(rows):
+                accepted += connection.execute(statement, chunk, execution_options={"preserve_rowcount": True}).rowcount
+                count += len(chunk)
+        return Appended(accepted, count - accepted)
+
+    def claim(self, batch_id: str, until: datetime, skew: timedelta = timedelta(0)) -> int:
+        """Give all unclaimed events before `until` to a batch, in one transaction. Returns the batch's number of events.
+
+        An event that arrives later goes to a later batch, never to two. An event further ahead of its own arrival than
+        `skew` is claimed too, so that a wrong clock is found now and not in ten years. Claiming again changes nothing.
+        """
+        now = microseconds(datetime.now(UTC))
+        t = tables.events.c
+        with self._answering(), self._engine.begin() as connection:
+            claim = {"batch_id": batch_id, "until": microseconds(until), "claimed_at": now}
+            first = self._insert(tables.batches).values(claim).on_conflict_do_nothing(index_elements=["batch_id"])
+            if connection.scalar(first.returning(tables.batches.c.batch_id)):
+                ahead = t.time > t.received_at + skew // timedelta(microseconds=1)
+                due = sa.and_(t.batch_id.is_(None), sa.or_(t.time < microseconds(until), ahead))
+                connection.execute(sa.update(tables.events).where(due).values(batch_id=batch_id))
+            return connection.scalar(sa.select(sa.func.count()).where(t.batch_id == batch_id)) or 0
+
+    def read_batch(self, batch_id: str) -> pa.Table:
+        """The events of a batch (event_schema) in the order of time, then event id."""
+        t = tables.events.c
+        query = sa.select(*_columns(tables.events, contracts.event_schema())).where(t.batch_id == batch_id)
+        return self._table(query.order_by(t.time, t.event_id), contracts.event_schema())
+
+    def batch_event_ids(self, batch_id: str) -> list[str]:
+        """The ids of a batch's events."""
+        with self._answering(), self._engine.connect() as connection:
+            query = sa.select(tables.events.c.event_id).where(tables.events.c.batch_id == batch_id)
+            return list(connection.scalars(query))
+
+    def history(self, user_id: str, limit: int) -> list[dict[str, Any]]:
+        """The newest `limit` purchases, views and clicks, oldest first: dicts of event_id, item_id, type, time, quantity."""
+        t = tables.events.c
+        query = (
+            sa.select(t.event_id, t.item_id, t.type, t.time, t.quantity)
+            .where(t.user_id == user_id, t.type.in_(HISTORY_TYPES))
+            .order_by(t.time.desc(), t.seq.desc())
+            .limit(limit)
+        )
+        return self._dicts(query)[::-1]
+
+    def append_exposures(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store shown items (exposure_schema); durable when it returns. A known (request_id, rank) is left as it is."""
+        statement = self._insert(tables.exposures).on_conflict_do_nothing(index_elements=["request_id", "rank"])
+        values = [{**row, "time": microseconds(row["time"])} for row in rows]
+        if not values:
+            return
+        with self._answering(), self._engine.begin() as connection:
+            connection.execute(statement, values)
+
+    def exposures(self, start: datetime, end: datetime) -> pa.Table:
+        """Exposures (exposure_schema) with start <= time < end, by time, request and rank."""
+        t = tables.exposures.c
+        query = sa.select(*_columns(tables.exposures, contracts.exposure_schema()))
+        query = query.where(t.time >= microseconds(start), t.time < microseconds(end))
+        return self._table(query.order_by(t.time, t.request_id, t.rank), contracts.exposure_schema())
+
+    def request(self, request_id: str) -> list[dict[str, Any]]:
+        """The exposures of one request by rank; empty when unknown."""
+        t = tables.exposures.c
+        return self._dicts(sa.select(tables.exposures).where(t.request_id == request_id).order_by(t.rank))
+
+    def upsert_catalog(self, items: pa.Table) -> None:
+        """Insert or replace items (catalog_schema). An item keeps the earliest `available_from` that was ever given."""
+        rows = _catalog_rows(items)
+        insert = self._insert(tables.catalog)
+        new = insert.excluded
+        known = tables.catalog.c.available_from
+        values: dict[str, Any] = {c.name: new[c.name] for c in tables.catalog.c if c.name != "item_id"}
+        values["available_from"] = sa.case((known < new.available_from, known), else_=new.available_from)
+        statement = insert.on_conflict_do_update(index_elements=["item_id"], set_=values)
+        with self._answering(), self._engine.begin() as connection:
+            for chunk in _chunks(rows):
+                connection.execute(statement, chunk)
+
+    def read_catalog(self) -> pa.Table:
+        """The catalogue (catalog_schema) by item id."""
+        query = sa.select(*_columns(tables.catalog, contracts.catalog_schema())).order_by(tables.catalog.c.item_id)
+        return self._table(query, contracts.catalog_schema())
+
+    def recent_popularity(self, since: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
+        """(item_id, purchases) of the most bought items of the catalogue with since <= time < until, most first."""
+        t, count = tables.events.c, sa.func.count().label("purchases")
+        period = (t.time >= microseconds(since), t.time < microseconds(until))
+        listed = tables.events.join(tables.catalog, t.item_id == tables.catalog.c.item_id)
+        query = (
+            sa.select(t.item_id, count)
+            .select_from(listed)
+            .where(*period, t.type == contracts.EventType.PURCHASE.value, t.quantity > 0)
+            .group_by(t.item_id)
+            .order_by(count.desc(), t.item_id)
+            .limit(limit)
+        )
+        with self._answering(), self._engine.connect() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
+    def _insert(self, table: sa.Table) -> Any:
+        """An INSERT that knows ON CONFLICT, in the dialect of this database."""
+        return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+    def _dicts(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with self._answering(), self._engine.connect() as connection:
+            return [{**row, "time": moment(row["time"])} for row in connection.execute(query).mappings()]
+
+    def _table(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
+        import pyarrow as pa
+
+        with self._answering(), self._engine.connect() as connection:
+            columns = list(zip(*connection.execute(query).fetchall(), strict=True)) or [()] * len(schema)
+        return pa.table([pa.array(c, type=field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.IntegrityError as error:
+            raise InputError(
+                "breaks the event log's rules", value=str(error.orig), action="Give every required column."
+            ) from error
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DatabaseError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            action = "Check ENDCAP_EVENT_LOG_URL, that the database runs and that its disk has room; nothing was half written."
+            raise ServiceUnavailable(f"the event log does not answer ({cause})", field=self.address, action=action) from error
+
+
+def _columns(table: sa.Table, schema: pa.Schema) -> list[sa.Column[Any]]:
+    return [table.c[name] for name in schema.names]
+
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == ROWS_A_STATEMENT:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _event_rows(events: Sequence[Mapping[str, Any]] | pa.Table, now: int, batch_id: str | None) -> Iterator[dict[str, Any]]:
+    names = contracts.event_schema().names
+    extra = {"received_at": now, "batch_id": batch_id}
+    if not isinstance(events, Sequence):
+        for row in _plain_rows(events, contracts.event_schema()):
+            yield row | extra
+        return
+    for event in events:
+        row = {name: event.get(name) for name in names} | extra
+        row["time"] = microseconds(event["time"])
+        yield row
+
+
+def _catalog_rows(items: pa.Table) -> Iterator[dict[str, Any]]:
+    return _plain_rows(items, contracts.catalog_schema())
+
+
+def _plain_rows(table: pa.Table, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    """Rows as dicts with times as integers; a chunk at a time, so that memory stays flat."""
+    import pyarrow as pa
+
+    times = [(i, f) for i, f in enumerate(schema) if pa.types.is_timestamp(f.type)]
+    plain = schema
+    for i, field in times:
+        plain = plain.set(i, field.with_type(pa.int64()))
+    for batch in table.select(schema.names).cast(schema).cast(plain).to_batches(max_chunksize=ROWS_A_STATEMENT):
+        yield from batch.to_pylist()
