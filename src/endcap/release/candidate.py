@@ -43,6 +43,7 @@ def log(
             model_id=model_id,
             tags={**lineage, "run_id": run_id, "status": "candidate"},
             description="A candidate; its gates have not been evaluated yet.",
+            await_creation_for=None,
         )
     except BaseException:  # also a kill from the keyboard: a run that registered nothing must not look finished
         client.set_terminated(run_id, "FAILED")

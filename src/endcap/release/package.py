@@ -34,11 +34,19 @@ def package(model_dir: Path, target: Path) -> Path:
         artifacts={"model": str(staging / "model")},
         code_paths=[str(code)],
         signature=_signature(),
-        input_example=None,
+        input_example=_example(model_dir),
         pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in _NEEDED],
     )
     shutil.rmtree(staging)
     return target
+
+
+def _example(model_dir: Path) -> Any:
+    """A shopper who took the first two items; shown on the model's page and in `serving_input_example.json`."""
+    import pandas as pd
+
+    items = pd.read_parquet(model_dir / "items.parquet", columns=["item_id"])["item_id"]
+    return pd.DataFrame({"item_ids": [items.head(2).tolist()]})
 
 
 def _signature() -> Any:

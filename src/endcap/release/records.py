@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GATE, PROMOTION = "gate_record", "promotion_record"  # the tags that hold them
 _FORMAT = 1
+_APPROVE = "Let promote_model judge and approve this version (docs/runbooks/record-does-not-verify.md)."
 
 
 def now() -> str:
@@ -58,7 +59,7 @@ def promotion_record(version: ModelVersion, gate: dict[str, Any], approved_by: s
     return {
         "record": "promotion",
         **identity(version),
-        "gate_signature": gate["signature"],
+        "gate": gate,
         "approved_by": approved_by,
         "approved_at": now(),
     }
@@ -69,69 +70,59 @@ def to_tag(record: dict[str, Any]) -> str:
 
 
 def verified_gate(version: ModelVersion, keys: Keys) -> dict[str, Any]:
-    """The gate record of a version, proved: signed, of this model, digest and dataset version, and passed.
+    """The newest gate record of a version, proved: signed, of this model, digest and dataset version, and passed.
 
     Raises:
         RecordInvalid: any of that does not hold.
     """
-    record = _verified(version, keys, GATE, "gate")
-    if record.get("passed") is not True:
-        failed = [name for name, passed in record.get("checks", {}).items() if not passed]
-        raise RecordInvalid(
-            "says that the gates were not passed",
-            field=f"gate record of model {version.version}",
-            value=failed,
-            action="Read its scorecard; train a better candidate (docs/runbooks/gates-refused.md).",
-        )
-    return record
+    return _passed(_bound(keys.verify(_tag(version, GATE, "gate")), version, "gate"), version)
 
 
 def verified_promotion(version: ModelVersion, keys: Keys) -> dict[str, Any]:
-    """The promotion record of a version, proved: signed, of this model, and an approval of the gate record it carries now.
+    """The promotion record of a version, proved: signed, of this model, by somebody, upon a proved gate record that passed.
+
+    It carries the gate record that was approved, so judging the version again later does not undo the approval; but a
+    `gate_record` tag that is gone or was tampered with does.
 
     Raises:
-        RecordInvalid: any of that does not hold, or the gate record does not verify.
+        RecordInvalid: any of that does not hold.
     """
-    gate = verified_gate(version, keys)
-    record = _verified(version, keys, PROMOTION, "promotion")
-    if record.get("gate_signature") != gate["signature"]:
-        raise RecordInvalid(
-            "approves another gate record than the one the model carries",
-            field=f"promotion record of model {version.version}",
-            action="Approve it again through promote_model.",
-        )
+    _bound(keys.verify(_tag(version, GATE, "gate")), version, "gate")
+    record = _bound(keys.verify(_tag(version, PROMOTION, "promotion")), version, "promotion")
+    _passed(_bound(keys.verify(record.get("gate")), version, "gate"), version)
     if not record.get("approved_by"):
-        raise RecordInvalid(
-            "names nobody who approved",
-            field=f"promotion record of model {version.version}",
-            action="Approve it through promote_model.",
-        )
+        raise RecordInvalid("names nobody who approved", field=f"promotion record of model {version.version}", action=_APPROVE)
     return record
 
 
-def _verified(version: ModelVersion, keys: Keys, tag: str, kind: str) -> dict[str, Any]:
-    where = f"{kind} record of model {version.version}"
-    text = version.tags.get(tag, "")
+def _tag(version: ModelVersion, tag: str, kind: str) -> Any:
+    text, where = version.tags.get(tag, ""), f"{kind} record of model {version.version}"
     if not text:
-        raise RecordInvalid(
-            "there is none",
-            field=where,
-            action="Let promote_model judge and approve this version; see docs/runbooks/record-does-not-verify.md.",
-        )
+        raise RecordInvalid("there is none", field=where, action=_APPROVE)
     try:
-        parsed = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
-        raise RecordInvalid(
-            "is no JSON", field=where, value=text, action="Run the gates again: `endcap gates MODEL`."
-        ) from error
-    record = keys.verify(parsed)
-    expected = {"record": kind, **identity(version)}
-    for name, value in expected.items():
+        raise RecordInvalid("is no JSON", field=where, value=text, action=_APPROVE) from error
+
+
+def _bound(record: dict[str, Any], version: ModelVersion, kind: str) -> dict[str, Any]:
+    for name, value in {"record": kind, **identity(version)}.items():
         if record.get(name) != value:
             raise RecordInvalid(
                 f"is bound to another {name}: expected {value!r}",
-                field=where,
+                field=f"{kind} record of model {version.version}",
                 value=record.get(name),
-                action="Run the gates on this version; a record cannot be carried over.",
+                action="A record cannot be carried over to another model. " + _APPROVE,
             )
+    return record
+
+
+def _passed(record: dict[str, Any], version: ModelVersion) -> dict[str, Any]:
+    if record.get("passed") is not True:
+        raise RecordInvalid(
+            "says that the gates were not passed",
+            field=f"gate record of model {version.version}",
+            value=[name for name, passed in record.get("checks", {}).items() if not passed],
+            action="Read its scorecard and train a better candidate (docs/runbooks/gates-refused.md).",
+        )
     return record

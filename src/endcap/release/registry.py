@@ -185,12 +185,13 @@ class Registry:
         return target
 
     def _fetch(self, version: ModelVersion, into: Path) -> Path:
-        with self._connection.open(f"downloading model {version.version}"):
-            from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+        with self._connection.open(f"downloading model {version.version}") as client:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-            uri = f"models:/{MODEL_NAME}/{version.version}"
-            repository = ModelsArtifactRepository(uri, tracking_uri=self.url, registry_uri=self.url)
-            return Path(str(repository.download_artifacts(MODEL_PATH, str(into))))  # type: ignore[no-untyped-call]
+            model_id = client.get_model_version(MODEL_NAME, version.version).source.removeprefix("models:/")
+            location = client.get_logged_model(model_id).artifact_location
+            repository = get_artifact_repository(location, tracking_uri=self.url, registry_uri=self.url)
+            return Path(str(repository.download_artifacts(MODEL_PATH, str(into))))
 
 
 def _version(found: Any) -> ModelVersion:
