@@ -1,0 +1,172 @@
+"""DVC as Endcap uses it: one shared cache of links, one remote, and a repository of its own for every folder.
+
+Not here: git and version numbers (versions.py).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from endcap.config import Home
+from endcap.errors import DatasetError, EndcapError, ServiceUnavailable
+
+REMOTE = "storage"
+
+
+class DvcStore:
+    """Puts directories into the cache and the remote, and takes them out again."""
+
+    def __init__(self, home: Home, remote_url: str) -> None:
+        self._home = home
+        self.remote_url = remote_url
+
+    def configure(self, root: Path, name: str = "config", *, links: bool = True) -> None:
+        """Make `root` a DVC repository without git: own locks and hashes, shared cache and remote."""
+        from configobj import ConfigObj  # type: ignore[import-untyped]
+
+        folder = root / ".dvc"
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        remote: dict[str, Any] = {"url": self.remote_url}
+        if self.remote_url.startswith("s3://"):
+            remote |= {"connect_timeout": 5, "read_timeout": 60}
+        config = ConfigObj(encoding="utf-8", list_values=False)
+        config["core"] = {
+            "no_scm": True,
+            "analytics": False,
+            "check_update": False,
+            "remote": REMOTE,
+            "site_cache_dir": str(folder / "tmp" / "site"),
+        }
+        config["cache"] = {"dir": str(self._home.dvc_cache), "type": "reflink,hardlink,copy" if links else "reflink,copy"}
+        config[f'remote "{REMOTE}"'] = remote
+        config.filename = str(folder / name)
+        config.write()
+
+    def add(self, directory: Path) -> bytes:
+        """Take `directory` into the cache; it becomes links to it. Returns the pointer file's text (`<name>.dvc`)."""
+        self.configure(directory.parent)
+        with self._open(directory.parent, f"taking {directory.name} into the DVC cache") as repo:
+            repo.add(str(directory))
+        return directory.with_name(f"{directory.name}.dvc").read_bytes()
+
+    def push(self, directory: Path) -> None:
+        """Copy what was added to the remote.
+
+        Raises:
+            ServiceUnavailable: the remote does not take it.
+        """
+        from dvc.exceptions import DvcException
+
+        with self._open(directory.parent, "pushing to the DVC remote") as repo:
+            try:
+                repo.push(str(directory))
+            except DvcException as error:
+                raise self._away(error) from error
+
+    def fetch(self, pointer: bytes, directory: Path, *, links: bool = True) -> None:
+        """Make `directory` (absent) what the pointer file says: from the cache, else from the remote.
+
+        Raises:
+            DatasetError: neither holds it.
+            ServiceUnavailable: the cache does not hold it and the remote does not answer.
+        """
+        from dvc.exceptions import CheckoutError, DvcException
+
+        self.configure(directory.parent, links=links)
+        directory.with_name(f"{directory.name}.dvc").write_bytes(pointer)
+        with self._open(directory.parent, "reading from the DVC remote") as repo:
+            try:
+                repo.checkout(str(directory))
+                return
+            except (CheckoutError, FileNotFoundError):
+                pass  # not all of it is cached
+            try:
+                repo.pull(str(directory))
+            except CheckoutError as error:
+                if "://" not in self.remote_url and not Path(self.remote_url).is_dir():
+                    raise self._away(error) from error
+                raise DatasetError(
+                    "is neither in the cache nor in the remote",
+                    field=digest_of(pointer),
+                    action="Restore the DVC remote from its backup.",
+                ) from error
+            except DvcException as error:
+                raise self._away(error) from error
+
+    def forget(self, broken: set[int]) -> None:
+        """Drop cache objects by inode, after somebody wrote through a link to them; the remote still has them whole."""
+        for path in self._home.dvc_cache.rglob("*"):
+            if path.is_file() and path.stat().st_ino in broken:
+                path.unlink()
+
+    @contextmanager
+    def _open(self, root: Path, doing: str) -> Iterator[Any]:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            with Repo(str(root)) as repo:
+                yield repo
+        except EndcapError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _full(doing, error) from error
+            raise self._away(error) if "remote" in doing else error from error
+        except DvcException as error:
+            raise DatasetError(
+                f"failed while {doing}: {error}", field="dvc", action="See docs/runbooks/dvc-remote-away.md."
+            ) from error
+        except (
+            Exception
+        ) as error:  # object stores raise their own libraries' errors (botocore, aiohttp, azure), which cannot be listed
+            raise (self._away(error) if "remote" in doing else error) from error
+
+    def _away(self, error: Exception) -> EndcapError:
+        """The error to raise when the remote failed: a full disk if that is why, else ServiceUnavailable."""
+        chain: BaseException | None = error
+        while chain is not None:
+            if isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT):
+                return _full("writing to the DVC remote", chain)
+            chain = chain.__cause__ or chain.__context__
+        if full := _disk_is_full(self.remote_url):
+            return _full("writing to the DVC remote", full)
+        return ServiceUnavailable(
+            f"the DVC remote does not answer ({error})",
+            field="ENDCAP_DVC_REMOTE_URL",
+            value=self.remote_url,
+            action="Nothing was changed. Bring it back and run the task again: docs/runbooks/dvc-remote-away.md.",
+        )
+
+
+def digest_of(pointer: bytes) -> str:
+    """DVC's hash of the directory that a pointer file names."""
+    return str(yaml.safe_load(pointer)["outs"][0]["md5"])
+
+
+def _full(doing: str, error: OSError) -> DatasetError:
+    return DatasetError(
+        f"the disk is full ({error})",
+        field=doing,
+        action="Nothing was changed. Free some space and run it again: docs/runbooks/disk-full.md.",
+    )
+
+
+def _disk_is_full(url: str) -> OSError | None:
+    """The error of writing 64 KiB into a folder remote, when that is that its disk is full."""
+    probe = Path(url) / ".endcap-probe"
+    if "://" in url or not probe.parent.is_dir():
+        return None
+    try:
+        probe.write_bytes(b"\0" * 65_536)
+    except OSError as error:
+        return error if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+    finally:
+        probe.unlink(missing_ok=True)
+    return None
