@@ -1,0 +1,91 @@
+"""The operating system's view: who holds a port, which processes belong to a stack, how much memory they take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import psutil  # type: ignore[import-untyped]
+
+from endcap.errors import ConfigError
+from endcap.stack.environment import MARK
+from endcap.stack.parts import HOST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from endcap.stack.parts import Part
+
+
+def require_free_port(part: Part) -> None:
+    """Raise ConfigError that names the port, its holder and the variable that moves it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, part.port))
+        except OSError as error:
+            problem = (
+                f"the port for {part.name} is in use" if error.errno == 98 else f"the port for {part.name}: {error.strerror}"
+            )
+            action = f"{_holder(part.port)}Stop that process, or choose another port: {part.port_setting}=<port> endcap up."
+            raise ConfigError(problem, field=part.port_setting, value=part.port, action=action) from error
+
+
+def _holder(port: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                command = " ".join(psutil.Process(connection.pid).cmdline())
+                return f"Process {connection.pid} holds it ({command[:80]}). "
+    return ""
+
+
+def stack_processes(home: Path) -> list[psutil.Process]:
+    """Every process that carries this home's mark, whoever its parent is now."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
+                found.append(process)
+    return found
+
+
+def end_processes(home: Path, seconds: float) -> int:
+    """Ask what is left of a stack to end, then kill it. Returns how many processes there were."""
+    left = stack_processes(home)
+    total = len(left)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        psutil.wait_procs(left, timeout=seconds)
+        left = stack_processes(home)
+        if not left:
+            break
+    return total
+
+
+def tree_memory(pid: int) -> int:
+    """Bytes of this process and its children; shared pages are split among those that share them."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                memory = process.memory_full_info()
+                total += getattr(memory, "pss", memory.uss)
+    return total
+
+
+def wait_until_gone(home: Path, seconds: float) -> bool:
+    """Whether no process of the stack is left within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while stack_processes(home):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
