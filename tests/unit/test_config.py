@@ -1,0 +1,78 @@
+"""params.yaml and the environment: what is known is typed, what is not is an error that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from endcap.config import Params, load_params, load_settings
+from endcap.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(tmp_path: Path, change: dict[str, object]) -> Path:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in change.items():
+        *parents, key = dotted.split(".")
+        section = raw
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.learning_rat: unknown key.*Did you mean `learning_rate`"):
+        load_params(write(tmp_path, {"train.learning_rat": 0.1}))
+
+
+def test_a_misspelt_nested_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.update\.epoch: unknown key.*`epochs`"):
+        load_params(write(tmp_path, {"train.update.epoch": 3}))
+
+
+def test_a_value_out_of_range_names_key_and_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gates\.confidence.*got 1\.5"):
+        load_params(write(tmp_path, {"gates.confidence": 1.5}))
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "train: {", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
+        load_params(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+def test_the_digest_follows_the_values(params: Params, tmp_path: Path) -> None:
+    same = load_params(write(tmp_path, {}))
+    other = load_params(write(tmp_path, {"train.seed": params.train.seed + 1}))
+    assert same.digest() == params.digest() != other.digest()
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_right_one() -> None:
+    with pytest.raises(ConfigError, match="ENDCAP_SERVING_PROT.*Did you mean ENDCAP_SERVING_PORT"):
+        load_settings({"ENDCAP_SERVING_PROT": "1"})
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(ConfigError, match="ENDCAP_AIRFLOW_PORT"):
+        load_settings({"ENDCAP_AIRFLOW_PORT": port})
+
+
+def test_addresses_follow_ports_and_home(tmp_path: Path) -> None:
+    settings = load_settings({"ENDCAP_HOME": str(tmp_path), "ENDCAP_MLFLOW_PORT": "5999"})
+    assert settings.mlflow_url == "http://127.0.0.1:5999"
+    assert settings.event_log_url == f"sqlite:///{tmp_path / 'events.db'}"
+    assert not any(tmp_path.iterdir())  # loading creates nothing
