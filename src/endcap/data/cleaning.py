@@ -1,7 +1,7 @@
 """From validated events to dataset events: every rule has a name and a count; what it drops stays in the batch's own files.
 
-The rules apply to purchases and returns in the order of `RULES`; each row is counted by the first that takes it. Other event types
-pass, if the shopper and the item are known. Not here: whether a batch may be used at all (`validation.py`).
+The rules apply to purchases and returns in the order of `RULES`; each row is counted by the first that takes it. Other event
+types pass, if the shopper and the item are known. Not here: whether a batch may be used at all (`validation.py`).
 """
 
 from __future__ import annotations
@@ -70,11 +70,9 @@ def clean(events: pa.Table, catalog: pa.Table, known_purchases: pa.Table, *, cod
 
     same = ["user_id", "item_id", "time", "quantity", "price"]
     counts["duplicate_line"] = int(frame.loc[buys, same].duplicated().sum())
-    undone = _pair(returns, frame[buys], known_purchases.to_pandas(), counts)
+    undone = _pair(returns, frame[buys], _of_shoppers(known_purchases, returns["user_id"]), counts)
     frame["cancelled_at"] = frame["event_id"].map(undone)
-    return Cleaned(
-        _dataset_events(frame), items, _cancelled_before(known_purchases, undone), {k: int(v) for k, v in counts.items()}
-    )
+    return Cleaned(_dataset_events(frame), items, _cancelled_before(known_purchases, undone), counts)
 
 
 def _drop(frame: pd.DataFrame, rows: pd.Series[bool], rule: str, counts: dict[str, int]) -> pd.DataFrame:
@@ -85,6 +83,14 @@ def _drop(frame: pd.DataFrame, rows: pd.Series[bool], rule: str, counts: dict[st
 def _proper(catalog: pa.Table, code_pattern: str) -> pa.Table:
     codes = catalog["item_id"].to_pandas()
     return catalog.filter(codes.str.fullmatch(code_pattern).to_numpy(dtype=bool))
+
+
+def _of_shoppers(purchases: pa.Table, user_ids: pd.Series[str]) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(user_ids.unique().tolist(), pa.string())
+    return purchases.filter(pc.is_in(purchases["user_id"], value_set=wanted)).to_pandas()
 
 
 def _pair(returns: pd.DataFrame, bought: pd.DataFrame, known: pd.DataFrame, counts: dict[str, int]) -> dict[str, pd.Timestamp]:
@@ -130,9 +136,10 @@ def _dataset_events(frame: pd.DataFrame) -> pa.Table:
 
 def _cancelled_before(known: pa.Table, undone: dict[str, pd.Timestamp]) -> pa.Table:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     schema = contracts.dataset_event_schema()
     rows = known.select(["event_id", "time"])
-    rows = rows.filter(pa.compute.is_in(rows["event_id"], value_set=pa.array(list(undone), pa.string())))
+    rows = rows.filter(pc.is_in(rows["event_id"], value_set=pa.array(list(undone), pa.string())))
     times = [undone[event_id] for event_id in rows["event_id"].to_pylist()]
     return rows.append_column("cancelled_at", pa.array(times, schema.field("cancelled_at").type))

@@ -36,7 +36,7 @@ _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
 def online_retail_lines(data_dir: Path | None, cache: Path) -> pd.DataFrame:
-    """UCI Online Retail (541,909 lines): from `data_dir`, else from `cache`, else downloaded into `cache`. Columns as published.
+    """UCI Online Retail (541,909 lines), columns as published: from `data_dir`, else from `cache`, else downloaded into it.
 
     Raises:
         ServiceUnavailable: neither there nor to be downloaded.
@@ -61,7 +61,7 @@ def online_retail_lines(data_dir: Path | None, cache: Path) -> pd.DataFrame:
 
 
 def content_digest(lines: pd.DataFrame) -> str:
-    """sha256 of the sorted lines: invoice, code, quantity, minute, price in thousandths, customer. Texts and order do not count."""
+    """sha256 of the sorted lines: invoice, code, quantity, minute, price in thousandths, customer. Not of texts or order."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,7 +1,7 @@
 """A public shop as a stream of events: UCI Online Retail. The generated shop is `policy/simulator.py`.
 
-A line of an invoice is a purchase; a line of a cancellation (invoice "C…") is a purchase with a negative quantity. All lines are
-passed on, also those without customer, price or proper code: to judge them is the work of `validation.py` and `cleaning.py`.
+A line of an invoice is a purchase; a line of a cancellation (invoice "C…") is a purchase with a negative quantity. All lines
+are passed on, also those without customer, price or proper code: to judge them is the work of `validation.py` and `cleaning.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OnlineRetail:
-    """The shop, from its lines as published (columns of `publishers.ONLINE_RETAIL_COLUMNS`, in file order) and the pseudonym key."""
+    """The shop, from its lines as published (`publishers.ONLINE_RETAIL_COLUMNS`, in file order) and the pseudonym key."""
 
     name = "online-retail"
 
@@ -45,8 +45,8 @@ class OnlineRetail:
     def period(self, start: datetime, end: datetime) -> tuple[pa.Table, pa.Table]:
         """(events, catalogue) of start <= time < end, in event_schema and catalog_schema.
 
-        The catalogue holds the items of the period that have a name. Title: the most frequent name of all sold lines before `end`;
-        price: the median of their unit prices; available_from: when the item was first seen. Nothing after `end` is used.
+        The catalogue holds the items of the period that have a name. Title: the most frequent name of all sold lines before
+        `end`; price: the median of their unit prices; available_from: when the item was first seen. Nothing after `end` is used.
         """
         past = self._lines[self._lines["time"] < end]
         lines = past[past["time"] >= start]
