@@ -191,7 +191,7 @@ class Registry:
             model_id = client.get_model_version(MODEL_NAME, version.version).source.removeprefix("models:/")
             location = client.get_logged_model(model_id).artifact_location
             repository = get_artifact_repository(location, tracking_uri=self.url, registry_uri=self.url)
-            return Path(str(repository.download_artifacts(MODEL_PATH, str(into))))
+            return Path(str(repository.download_artifacts(MODEL_PATH, str(into))))  # type: ignore[no-untyped-call]
 
 
 def _version(found: Any) -> ModelVersion:
