@@ -1,4 +1,4 @@
-"""Does the candidate behave like a recommender, and within the shop's budgets? Each function asks one question, returns one gate."""
+"""Does the candidate behave like a recommender, and within the shop's budgets? One question, one gate."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -26,7 +26,14 @@ from endcap.release.scorecard import Gate, Scorecard
 
 if TYPE_CHECKING:
     from endcap.config import Evaluate, Gates
+    from endcap.data.features import Interactions
     from endcap.models.history import Scorer
+
+
+class Baseline(Protocol):
+    """A counter that is fitted to what was known at a moment."""
+
+    def fit(self, interactions: Interactions, as_of: datetime) -> Scorer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +164,11 @@ def _ranked(model: Scorer, exam: Exam, events: pd.DataFrame, period: Period, ran
     scorers: dict[str, Scorer] = {quality.CANDIDATE: model}
     if exam.champion is not None:
         scorers[quality.CHAMPION] = BlendedRecommender.load(exam.champion)
-    baselines = (Popularity(), Popularity(exam.recent_days), ItemKnn(), OwnCounts(exam.recent_days))
-    scorers |= {name: one.fit(interactions, period.start) for name, one in zip(quality.BASELINES, baselines, strict=True)}
+    baselines: tuple[Baseline, ...] = (Popularity(), Popularity(exam.recent_days), ItemKnn(), OwnCounts(exam.recent_days))
+    for name, baseline in zip(quality.BASELINES, baselines, strict=True):
+        scorers[name] = baseline.fit(interactions, period.start)
     if not period.user_ids:
-        return pd.DataFrame(
-            columns=[*quality.COLUMNS, f"ndcg_at_{k}", f"recall_at_{k}", f"ndcg_at_{k}_new", f"recall_at_{k}_new"]
-        )
+        return pd.DataFrame(columns=[*quality.COLUMNS, *quality.metric_columns(k)])
     frame = pd.concat([score_period(name, scorer, period, k, rankable) for name, scorer in scorers.items()], ignore_index=True)
     sold = set(interactions.item_ids[interactions.known_at(period.start).targets().items])
     news = {user for user, taken in zip(period.user_ids, period.taken, strict=True) if any(item not in sold for item in taken)}
@@ -172,7 +178,7 @@ def _ranked(model: Scorer, exam: Exam, events: pd.DataFrame, period: Period, ran
 
 def _means(frame: pd.DataFrame, k: int) -> dict[str, dict[str, float]]:
     """Model → metric → mean over the shoppers of the holdout."""
-    columns = [f"{metric}_at_{k}{tail}" for metric in ("ndcg", "recall") for tail in ("", "_new")]
+    columns = quality.metric_columns(k)
     if frame.empty:
         return {}
     means = frame.groupby("model", sort=False)[columns].mean()

@@ -1,11 +1,10 @@
-"""Is the candidate better, or not worse, on shoppers' real purchases that no model has seen? By paired bootstrap over shoppers."""
+"""Is the candidate better, or not worse, on real purchases that no model has seen? By paired bootstrap over shoppers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from endcap.contracts import CheckResult
 from endcap.evaluation.protocol import HEAVY_EVENTS
@@ -13,12 +12,19 @@ from endcap.evaluation.significance import paired_bootstrap
 from endcap.release.scorecard import Comparison, Gate
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from endcap.config import Evaluate, Gates
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 BASELINES = ("popularity", "recent popularity", "item-kNN", "own purchase counts")
 COLUMNS = ("model", "user_id", "took_new_item", "history_events", "country", "top")  # of the frame, besides the metrics
 _NAMES = {"ndcg": "NDCG", "recall": "Recall"}
+
+
+def metric_columns(k: int) -> list[str]:
+    """NDCG and Recall at k, over all items and over those new to the shopper."""
+    return [f"{metric}_at_{k}{tail}" for metric in _NAMES for tail in ("", "_new")]
 
 
 def champion_gates(frame: pd.DataFrame, gates: Gates, evaluate: Evaluate) -> list[Gate]:
@@ -59,10 +65,13 @@ def slice_gates(frame: pd.DataFrame, gates: Gates, evaluate: Evaluate) -> list[G
 
 
 def slices(frame: pd.DataFrame, ndcg: str, min_users: int) -> dict[str, tuple[set[str], str]]:
-    """Slice name → its shoppers and the metric it is judged by. Countries with fewer than `min_users` shoppers are taken together."""
+    """Slice name → its shoppers and the metric it is judged by. Countries with few shoppers are taken together."""
     ours = frame[frame["model"] == CANDIDATE]
     everyone = set(ours["user_id"])
-    of = lambda mask: set(ours.loc[mask, "user_id"])  # noqa: E731
+
+    def of(mask: pd.Series[bool]) -> set[str]:
+        return set(ours.loc[mask, "user_id"])
+
     events = ours["history_events"]
     cut = {
         "items new to the shopper": (everyone, f"{ndcg}_new"),
@@ -121,7 +130,7 @@ def _slice_gate(part: pd.DataFrame, reference: str, metric: str, name: str, gate
         name,
         passed=high >= comparison.allowed,
         blocking=True,
-        observed=f"{comparison.ours:.4f} against {comparison.theirs:.4f} ({len(ours)} shoppers); difference at most {high:+.4f}",
+        observed=f"{comparison.ours:.4f} against {comparison.theirs:.4f} ({len(ours)} shoppers); at most {high:+.4f}",
         expected=f"{expected}: at most {comparison.allowed:+.4f}",
     )
     return Gate("Slices", result, why, comparison)

@@ -1,4 +1,7 @@
-"""What the gates found, as values: one `Gate` a question, one `Scorecard` a candidate. Not here: asking (gates.py), drawing (page.py)."""
+"""What the gates found, as values: one `Gate` a question, one `Scorecard` a candidate.
+
+Not here: asking (gates.py), drawing (page.py).
+"""
 
 from __future__ import annotations
 

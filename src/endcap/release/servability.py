@@ -1,4 +1,4 @@
-"""Does the registered package load and answer in a clean process: no Endcap on its path, no network, nothing of ours imported?"""
+"""Does the registered package load and answer in a clean process: no Endcap on its path, no network?"""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def start(package: Path, k: int) -> subprocess.Popen[str]:
 
 
 def answer(process: subprocess.Popen[str], package: Path, k: int) -> Gate:
-    """The gate: the process ended well and answered k distinct items to a known and to an unknown shopper, with its own code."""
+    """The gate: the process ended well and answered k distinct items to both shoppers, with its own code."""
     try:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
