@@ -111,12 +111,18 @@ class Serving(Section):
 
 
 class Monitoring(Section):
-    psi_threshold: Positive
-    drift_share: Fraction
-    embedding_threshold: Positive
+    interval_days: Count
     reference_days: Count
+    psi_threshold: Positive
+    strong_psi: Positive
+    unusual_ratio: Annotated[float, Field(ge=1)]
+    drift_share: Fraction
+    text_threshold: Positive  # mmd
+    online_intervals: Count
+    attribution_hours: Positive
+    min_online_ratio: Fraction
+    min_online_requests: Count
     cooldown_days: Annotated[int, Field(ge=0)]
-    min_online_ctr_ratio: Fraction
 
 
 class Params(Section):

@@ -1,0 +1,66 @@
+"""One thing that is watched, and how a set of them becomes a decision. Plain records: no pandas, no Evidently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a check watches."""
+
+    COLUMN = "column"
+    TEXT = "text"
+    SCORES = "scores"
+    ONLINE = "online"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A distance (or, for online quality, a rate) against the most that is allowed (or the least that is required)."""
+
+    name: str
+    kind: Kind
+    value: float
+    threshold: float
+    drifted: bool
+    usual: float  # what the reference's own intervals show
+    unit: str  # psi | mmd | rate
+    history: tuple[float, ...] = field(default=())  # the same measure for each block of the reference, oldest first
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"kind": str(self.kind), "history": list(self.history)}
+
+    def says(self) -> str:
+        """One clause for a person."""
+        if self.kind is Kind.ONLINE:
+            return f"{self.name} fell to {self.value:.3f}, below {self.threshold:.3f} (before: {self.usual:.3f})"
+        return f"{self.name} moved: {self.unit} {self.value:.3f}, allowed {self.threshold:.3f} (usual: {self.usual:.3f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the checks say together. `share` is the part of the columns that drifted, 0 to 1."""
+
+    drifted: bool
+    share: float
+    reasons: tuple[str, ...]
+
+
+def decide(checks: Sequence[Check], *, drift_share: float, strong_psi: float) -> Decision:
+    """Drift means: many columns moved, or one moved far, or the texts, the scores or the online quality did.
+
+    One column that moves a little is a holiday or a big order, and no reason to train.
+    """
+    columns = [check for check in checks if check.kind is Kind.COLUMN]
+    moved = [check for check in columns if check.drifted]
+    share = len(moved) / len(columns) if columns else 0.0
+    reasons = [check.says() for check in checks if check.drifted and check.kind is not Kind.COLUMN]
+    if moved and share >= drift_share:
+        names = ", ".join(check.name for check in moved)
+        reasons.append(f"{len(moved)} of {len(columns)} columns moved ({names}): {share:.2f}, allowed below {drift_share:.2f}")
+    else:
+        reasons += [check.says() for check in moved if check.value >= strong_psi]
+    return Decision(bool(reasons), share, tuple(reasons))
