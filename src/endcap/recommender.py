@@ -1,0 +1,140 @@
+"""One request, from what a shopper did to what stands on the shelf: retrieve → rank → rerank → choose → explain. READ FIRST.
+
+Pure: a model, an item table and a request in; a slate out. No HTTP, no database, no clock. `serving/` brings those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from endcap.contracts import EventType
+from endcap.models.history import Floats, History
+from endcap.ranking.diversity import diversify
+from endcap.ranking.explanation import Reason, explain
+from endcap.ranking.items import Filters, ItemTable
+
+GREEDY = "greedy"  # the policy that shows the best first; deterministic, so every propensity is 1
+
+
+class Model(Protocol):
+    """What answers: `models.blend.BlendedRecommender`, or anything that scores items and can say what each part thought."""
+
+    @property
+    def item_ids(self) -> Sequence[str]: ...
+
+    @property
+    def item_vectors(self) -> Floats:
+        """(I, D) where items lie; alike ones near each other."""
+        ...
+
+    def score(self, histories: Sequence[History], now: datetime) -> Floats:
+        """(B, I): the higher, the sooner shown."""
+        ...
+
+    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
+        """The parts that the score was blended from, by name, each (B, I)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one shopper asks for. `history` holds all that is known of them at `now`, this session included, oldest first."""
+
+    history: History
+    now: datetime
+    surface: str = "home"
+    k: int = 10
+    filters: Filters = field(default_factory=Filters)
+    hidden: frozenset[str] = frozenset()  # never shown on this page: the product looked at, what lies in the basket
+    diversity: float = 0.0  # 0 best first … 1 as different as possible
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One place on the shelf."""
+
+    item_id: str
+    rank: int  # 1 is first
+    score: float
+    propensity: float  # the probability with which the policy put it there
+    reasons: tuple[Reason, ...] = ()
+
+
+class Recommender:
+    """Answers requests with one model. `repeat_surfaces` may show again what the shopper already bought."""
+
+    def __init__(self, model: Model, items: ItemTable, repeat_surfaces: Sequence[str]) -> None:
+        self.model, self.items, self.repeat_surfaces = model, items, frozenset(repeat_surfaces)
+
+    def recommend(self, request: Request) -> list[Recommendation]:
+        """At most k recommendations, best first; fewer when fewer may be shown, none from an empty catalogue.
+
+        Raises:
+            ValueError: the model answered with scores that are no numbers.
+        """
+        candidates_C = self.retrieve(request)
+        if not len(candidates_C):
+            return []
+        scores_I = self.rank(request)
+        order = self.rerank(candidates_C, scores_I, request)
+        slate = self.choose(order, request)
+        reasons = self.explain(slate, request)
+        return [
+            Recommendation(self.items.item_ids[item], rank, float(scores_I[item]), propensity, why)
+            for rank, ((item, propensity), why) in enumerate(zip(slate, reasons, strict=True), start=1)
+        ]
+
+    def retrieve(self, request: Request) -> npt.NDArray[np.int64]:
+        """(C,) positions of the items that may be shown. The catalogue is small enough to consider all of it."""
+        allowed_I = self.items.passing(request.filters)
+        unwanted = set(request.hidden) | _items_of(request.history, EventType.DISMISS)
+        if request.surface not in self.repeat_surfaces:
+            unwanted |= _items_of(request.history, EventType.PURCHASE)
+        allowed_I[self.items.positions(unwanted)] = False
+        return np.flatnonzero(allowed_I)
+
+    def rank(self, request: Request) -> Floats:
+        """(I,) the model's score of every item for this shopper at this moment."""
+        scores_I: Floats = self.model.score([request.history], request.now)[0]
+        if scores_I.shape != (len(self.items),) or not np.isfinite(scores_I).all():
+            raise ValueError(f"the model's scores are not {len(self.items)} finite numbers: shape {scores_I.shape}")
+        return scores_I
+
+    def rerank(self, candidates_C: npt.NDArray[np.int64], scores_I: Floats, request: Request) -> list[int]:
+        """The candidates, best first (ties: the model's own order), with more variety when the request wants it."""
+        wanted = len(candidates_C) if request.diversity else min(request.k, len(candidates_C))
+        order = _best(scores_I[candidates_C], wanted)
+        ranked = [int(item) for item in candidates_C[order]]
+        return diversify(ranked, scores_I, self.items, request.k, request.diversity) if request.diversity else ranked
+
+    def choose(self, order: Sequence[int], request: Request) -> list[tuple[int, float]]:
+        """(item, propensity) for each place. Greedy: the first k, each with certainty."""
+        return [(item, 1.0) for item in order[: request.k]]
+
+    def explain(self, slate: Sequence[tuple[int, float]], request: Request) -> list[tuple[Reason, ...]]:
+        """For each place the reasons a shopper would understand; empty unless asked for."""
+        if not request.explain:
+            return [()] * len(slate)
+        return explain(self.model, self.items, request.history, request.now, [item for item, _ in slate])
+
+
+def _items_of(history: History, kind: EventType) -> set[str]:
+    wanted = (history.types == kind.value) & ~(history.quantities <= 0)
+    return set(history.item_ids[wanted])
+
+
+def _best(scores_C: Floats, wanted: int) -> npt.NDArray[np.int64]:
+    """Positions of the `wanted` largest, descending, ties in order of position; only the head is sorted."""
+    if wanted < len(scores_C):
+        threshold = np.partition(scores_C, len(scores_C) - wanted)[len(scores_C) - wanted]
+        head = np.flatnonzero(scores_C >= threshold)
+    else:
+        head = np.arange(len(scores_C))
+    return head[np.argsort(-scores_C[head], kind="stable")][:wanted]

@@ -1,0 +1,101 @@
+"""Writes what was shown before the answer goes out. Slates that wait at the same time share one commit.
+
+Here is the row of an exposure and its way to the disk; its columns are in `contracts.py`, its table in `data/event_tables.py`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any
+
+from endcap.errors import EndcapError, ServiceUnavailable
+from endcap.recommender import Recommendation
+
+Rows = list[dict[str, Any]]
+_SLATES_A_COMMIT = 256
+
+
+class ExposureLog:
+    """A thread that writes slates through `append`, all that wait in one call of it."""
+
+    def __init__(self, append: Callable[[Rows], None], patience_seconds: float = 2.0) -> None:
+        self._append, self.patience_seconds = append, patience_seconds
+        self._waiting: queue.Queue[tuple[Rows, Future[None]] | None] = queue.Queue()
+        self._writer = threading.Thread(target=self._run, name="exposure-log", daemon=True)
+        self._writer.start()
+
+    def write(self, rows: Rows) -> None:
+        """Return when the rows are durable.
+
+        Raises:
+            ServiceUnavailable: the event log is away, and the rows are lost.
+            TimeoutError: it is busy for longer than `patience_seconds`; the rows are written when it is not.
+        """
+        if not rows:
+            return
+        done: Future[None] = Future()
+        self._waiting.put((rows, done))
+        done.result(self.patience_seconds)
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        self._waiting.put(None)
+        self._writer.join(timeout=10)
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            slates, end = [first], False
+            while len(slates) < _SLATES_A_COMMIT and not self._waiting.empty():
+                following = self._waiting.get()
+                if following is None:
+                    end = True
+                    break
+                slates.append(following)
+            self._commit(slates)
+            if end:
+                return
+
+    def _commit(self, slates: Sequence[tuple[Rows, Future[None]]]) -> None:
+        try:
+            self._append([row for rows, _ in slates for row in rows])
+        except EndcapError as error:
+            for _, done in slates:
+                done.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - the thread must live on, and every waiting request must hear of it
+            away = ServiceUnavailable(f"exposures could not be written ({error})", field="event log", action="See the log.")
+            for _, done in slates:
+                done.set_exception(away)
+        else:
+            for _, done in slates:
+                done.set_result(None)
+
+
+def rows_of(
+    slate: Sequence[Recommendation],
+    *,
+    request_id: str,
+    user_id: str | None,
+    surface: str,
+    time: datetime,
+    policy: str,
+    model_version: str,
+    fallback: bool,
+) -> Rows:
+    """One row (exposure_schema) for each shown item; `user_id` is a pseudonym."""
+    about = {
+        "request_id": request_id,
+        "user_id": user_id,
+        "surface": surface,
+        "time": time,
+        "policy": policy,
+        "model_version": model_version,
+        "fallback": fallback,
+    }
+    return [
+        {**about, "item_id": shown.item_id, "rank": shown.rank, "score": shown.score, "propensity": shown.propensity}
+        for shown in slate
+    ]

@@ -1,0 +1,49 @@
+"""Every metric the service emits. docs/metrics.md has a row for each: meaning, unit, what to do when it is bad."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Metrics:
+    """One set for each service, so that two in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("endcap_requests", "HTTP requests.", "route", "method", "status")
+        self.request_seconds = self._histogram("endcap_request_seconds", "Seconds from request to answer.", "route")
+        self.recommendations = self._counter(
+            "endcap_recommendations", "Slates answered.", "policy", "model_version", "surface", "fallback"
+        )
+        self.fallbacks = self._counter("endcap_fallbacks", "Slates that were worse than they should be.", "reason")
+        self.score_seconds = self._histogram("endcap_score_seconds", "Seconds to choose one slate, without the event log.")
+        self.history_seconds = self._histogram("endcap_history_seconds", "Seconds to read one history from the event log.")
+        self.exposures = self._counter("endcap_exposures", "Shown items by what became of their log row.", "outcome")
+        self.events = self._counter("endcap_events", "Events received.", "outcome")
+        self.model = self._gauge(
+            "endcap_model_info", "1 for the version that serves.", "model_version", "dataset_version", "kind"
+        )
+        self.model_reloads = self._counter("endcap_model_reloads", "Champions taken.")
+        self.model_refused = self._counter("endcap_model_refused", "Champions refused, once a version and cause.", "cause")
+        self.registry_up = self._gauge("endcap_registry_up", "1 when the model registry answered last time.")
+        self.event_log_up = self._gauge("endcap_event_log_up", "1 when the event log answered last time.")
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def names(self) -> set[str]:
+        """The names as Prometheus shows them, e.g. endcap_events_total."""
+        suffix = {"counter": "_total"}
+        return {family.name + suffix.get(family.type, "") for family in self.registry.collect()}
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_LATENCY_SECONDS)
