@@ -1,0 +1,118 @@
+"""The recommender: a learnt blend of the sequential model, what the shopper took before, likeness of items and popularity.
+
+score(u, i) = sum over signals s of w_s(u) x_s(u, i), where w_s(u) = W_s · context(u). The weights are learnt in training/blending.py.
+A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from endcap.models.history import Floats, History, HistoryBatch, encode
+from endcap.models.sequential import SequenceModel
+from endcap.models.signals import CONTEXT, DENSE, OWN, SIGNALS, Counts, OwnSignals, context, dense_signals, own_signals
+
+FORMAT_VERSION = 1
+# Before anything is learnt: repeats first, then the model, popularity behind. Rows are SIGNALS, columns CONTEXT.
+START_WEIGHTS = {"sequence": 0.3, "collaborative": 0.3, "recent": 0.5, "bought": 2.0, "bought_often": 1.0, "bought_lately": 0.3}
+
+
+def start_weights() -> Floats:
+    """(S, C) the weights of a blend that has not learnt yet."""
+    weights = np.zeros((len(SIGNALS), len(CONTEXT)), np.float32)
+    for name, value in START_WEIGHTS.items():
+        weights[SIGNALS.index(name), 0] = value
+    return weights
+
+
+@dataclass(eq=False)
+class BlendedRecommender:
+    """Scores every item of its table for any history. See `load`, `save`, `score`, `score_parts`."""
+
+    items: pd.DataFrame  # item_id, title, category, brand, price, seen_in_training; the order is the vocabulary
+    model: SequenceModel
+    counts: Counts
+    target_types: npt.NDArray[np.bool_]  # one flag a type code
+    weights: Floats = field(default_factory=start_weights)  # (S, C)
+    config: dict[str, Any] = field(default_factory=dict)  # dataset_version, trained_until, hyper-parameters, …
+
+    def __post_init__(self) -> None:
+        self._index = {str(item): code for code, item in enumerate(self.items["item_id"])}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute the item vectors after the model's weights changed."""
+        self.model.eval()
+        with torch.inference_mode():
+            self._vectors = self.model.item_vectors()
+
+    @property
+    def item_ids(self) -> Sequence[str]:
+        """The vocabulary: scores are in this order."""
+        return list(self._index)
+
+    @property
+    def item_vectors(self) -> Floats:
+        """(I, D) the items in the space of the sequential model, for likeness of items."""
+        return np.asarray(self._vectors.numpy())
+
+    def score(self, histories: Sequence[History], now: datetime) -> Floats:
+        """(B, I) float32, finite; the higher, the sooner shown. Unknown items of a history are ignored."""
+        batch = encode(histories, self._index, now)
+        dense, own = self.signals(batch)
+        weight_BS = context(batch) @ self.weights.T
+        scores = np.zeros((batch.size, len(self._index)), np.float32)
+        for place, name in enumerate(DENSE):
+            scores += weight_BS[:, place, None] * dense[name]
+        scores[own.rows, own.codes] += (own.values * weight_BS[own.rows, len(DENSE) :]).sum(axis=1)
+        return scores
+
+    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
+        """What each signal adds to `score`, by name; each (B, I), and their sum is `score`."""
+        batch = encode(histories, self._index, now)
+        dense, own = self.signals(batch)
+        weight_BS = context(batch) @ self.weights.T
+        shape = (batch.size, len(self._index))
+        parts = {name: np.broadcast_to(weight_BS[:, s, None] * dense[name], shape) for s, name in enumerate(DENSE)}
+        for place, name in enumerate(OWN):
+            part = np.zeros(shape, np.float32)
+            part[own.rows, own.codes] = own.values[:, place] * weight_BS[own.rows, len(DENSE) + place]
+            parts[name] = part
+        return parts
+
+    def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
+        """The signals before they are weighed."""
+        sequence = self.model.score(batch, self._vectors)
+        own = own_signals(batch, self.target_types, len(self._index), self.counts.typical_gap_days)
+        return dense_signals(batch, self.counts, sequence), own
+
+    def save(self, directory: Path) -> None:
+        """Write the model directory, replacing a former one. The same model gives the same bytes."""
+        from endcap.models.model_files import save
+
+        save(self, directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> BlendedRecommender:
+        """Read a model directory.
+
+        Raises:
+            RegistryError: a file is missing, broken, or of another format version.
+        """
+        from endcap.models.model_files import load
+
+        return load(directory)
+
+
+def config_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of config.json that a caller may show: everything but weights and shapes."""
+    return {name: value for name, value in config.items() if name not in {"blend_weights", "shape"}}

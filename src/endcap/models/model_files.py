@@ -1,0 +1,105 @@
+"""The files of a model directory: config.json, items.parquet, sequence.safetensors, counts.safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
+from scipy import sparse
+
+from endcap.data.features import TYPES
+from endcap.errors import RegistryError
+from endcap.models.sequential import SequenceModel, SequenceShape
+from endcap.models.signals import CONTEXT, SIGNALS, Counts
+
+if TYPE_CHECKING:
+    from endcap.models.blend import BlendedRecommender
+
+HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
+
+
+def save(model: BlendedRecommender, directory: Path) -> None:
+    """Write all files; config.json last, so that a directory with it is whole."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").unlink(missing_ok=True)
+    model.items.to_parquet(directory / "items.parquet", index=False)
+    state = {name: tensor.detach().contiguous() for name, tensor in model.model.state_dict().items()}
+    state |= {name: state[name].half() for name in HALF}
+    save_tensors(state, directory / "sequence.safetensors")
+    counts = model.counts
+    arrays = {
+        "all_time": counts.all_time,
+        "recent": counts.recent,
+        "newest": counts.newest,
+        "similarity_data": counts.similarity.data.astype(np.float32),
+        "similarity_indices": counts.similarity.indices.astype(np.int32),
+        "similarity_indptr": counts.similarity.indptr.astype(np.int64),
+        "typical_gap_days": np.array([counts.typical_gap_days], np.float64),
+    }
+    save_arrays(arrays, directory / "counts.safetensors")
+    config = {
+        **model.config,
+        "format_version": FORMAT_VERSION,
+        "shape": dataclasses.asdict(model.model.shape),
+        "target_types": [name for name, flag in zip(TYPES, model.target_types, strict=True) if flag],
+        "blend_weights": {
+            name: dict(zip(CONTEXT, row, strict=True)) for name, row in zip(SIGNALS, model.weights.tolist(), strict=True)
+        },
+    }
+    (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+FORMAT_VERSION = 1
+
+
+def load(directory: Path) -> BlendedRecommender:
+    """Read all files. Raises RegistryError: missing, broken, or another format version."""
+    from endcap.models.blend import BlendedRecommender
+
+    try:
+        config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        if config.get("format_version") != FORMAT_VERSION:
+            raise RegistryError(
+                "unknown format of a model directory",
+                field=str(directory / "config.json"),
+                value=config.get("format_version"),
+                action=f"This Endcap reads format {FORMAT_VERSION}; train the model again.",
+            )
+        items = pd.read_parquet(directory / "items.parquet")
+        tensors = load_tensors(directory / "sequence.safetensors")
+        arrays = load_arrays(directory / "counts.safetensors")
+        network = SequenceModel(SequenceShape(**config["shape"]), tensors["text"], tensors["seen"])
+        network.load_state_dict({name: tensor.float() if name in HALF else tensor for name, tensor in tensors.items()})
+        weights = [[config["blend_weights"][name][column] for column in CONTEXT] for name in SIGNALS]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise RegistryError(
+            f"cannot be read as a model ({type(error).__name__}: {error})",
+            field=str(directory),
+            action="Download the version again, or train a new one.",
+        ) from error
+    matrix = sparse.csr_matrix(
+        (arrays["similarity_data"], arrays["similarity_indices"], arrays["similarity_indptr"]), shape=(len(items), len(items))
+    )
+    counts = Counts(
+        arrays["all_time"], arrays["recent"], arrays["newest"], matrix, typical_gap_days=float(arrays["typical_gap_days"][0])
+    )
+    targets = np.isin(TYPES, config["target_types"])
+    return BlendedRecommender(items, network.eval(), counts, targets, np.array(weights, np.float32), config)
+
+
+def quantise(network: torch.nn.Module) -> None:
+    """Round the tensors that are kept in half precision on disk, so that a model scores the same before and after saving."""
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name in HALF:
+                tensor.copy_(tensor.half().float())

@@ -1,0 +1,135 @@
+"""The text-aware sequential transformer: reads a shopper's newest events, scores every item of the catalogue.
+
+An item's vector is an id embedding plus its projected text, so that an item nobody has bought yet is scored by its text alone.
+Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, and a learnt decay per
+head makes older events matter less. Shapes: B shoppers, T events, D dimensions, I items, E text dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from endcap.data.features import TYPES
+from endcap.models.history import Floats, HistoryBatch
+
+GAP_EDGES_DAYS = (0.02, 0.5, 1.5, 3.5, 7.5, 14.5, 21.5, 30.5, 45.5, 60.5, 90.5, 180.5)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceShape:
+    """What fixes the shapes of the weights."""
+
+    dim: int
+    layers: int
+    heads: int
+    max_length: int
+    dropout: float
+    text_dim: int
+
+
+class Block(nn.Module):
+    """Pre-norm attention over earlier events with a decay in time, then a gated feed-forward."""
+
+    def __init__(self, shape: SequenceShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_norm = nn.LayerNorm(shape.dim)
+        self.qkv = nn.Linear(shape.dim, 3 * shape.dim)
+        self.out = nn.Linear(shape.dim, shape.dim)
+        self.decay = nn.Parameter(torch.linspace(-2.0, 0.5, shape.heads))
+        self.forward_norm = nn.LayerNorm(shape.dim)
+        self.expand = nn.Linear(shape.dim, 4 * shape.dim)
+        self.shrink = nn.Linear(2 * shape.dim, shape.dim)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x_BTD: Tensor, age_BTT: Tensor, seen_BTT: Tensor) -> Tensor:
+        batch, length, dim = x_BTD.shape
+        qkv = self.qkv(self.attention_norm(x_BTD)).view(batch, length, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        bias = -functional.softplus(self.decay).view(1, -1, 1, 1) * age_BTT[:, None]
+        bias = bias.masked_fill(~seen_BTT[:, None], -1e9).to(query.dtype)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        x_BTD = x_BTD + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, dim)))
+        gate, up = self.expand(self.forward_norm(x_BTD)).chunk(2, dim=-1)
+        return x_BTD + self.dropout(self.shrink(functional.silu(gate) * up))
+
+
+class SequenceModel(nn.Module):
+    """Vectors of items and shoppers in one space; a score is their inner product."""
+
+    def __init__(self, shape: SequenceShape, text_IE: Tensor, seen_I: Tensor) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("text", text_IE.float())  # (I, E)
+        self.register_buffer("seen", seen_I.bool())  # (I,) bought in training: the id embedding means something
+        self.ids = nn.Parameter(torch.randn(len(text_IE), shape.dim) * 0.02)
+        self.text_projection = nn.Linear(shape.text_dim, shape.dim)
+        self.kinds = nn.Embedding(len(TYPES), shape.dim)
+        self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.dim)
+        self.head = nn.Linear(shape.dim, shape.dim)
+        self.start = nn.Parameter(torch.zeros(shape.dim))  # the shopper before the first event
+        self.dropout = nn.Dropout(shape.dropout)
+        for embedding in (self.kinds, self.gaps):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def item_vectors(self, keep_id_I: Tensor | None = None) -> Tensor:
+        """(I, D). `keep_id_I` false: this item by its text alone (also for every item unseen in training)."""
+        keep = self.seen if keep_id_I is None else self.seen & keep_id_I
+        return self.ids * keep[:, None] + self.text_projection(self.text)
+
+    def forward(self, items_ID: Tensor, codes_BT: Tensor, kinds_BT: Tensor, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
+        """(B, T, D) the shopper after each event. `days` are event times in days, ascending; padding is at the end, not valid."""
+        x = items_ID[codes_BT] + self.kinds(kinds_BT)
+        x = self.dropout(functional.layer_norm(x, (self.shape.dim,)))
+        apart = days_BT[:, :, None] - days_BT[:, None, :]
+        seen = (apart >= 0) & valid_BT[:, None, :]
+        age = torch.log1p(apart.clamp(min=0))
+        for block in self.blocks:
+            x = block(x, age, seen)
+        return x
+
+    def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
+        """(Q, D) what a shopper in this state wants after that many days."""
+        edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32)
+        return self.head(self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges))))
+
+    @torch.inference_mode()
+    def score(self, batch: HistoryBatch, items_ID: Tensor) -> Floats:
+        """(B, I) log-probabilities of the next target items; a shopper without events gets those of a newcomer."""
+        state = self.start.expand(batch.size, -1).clone()
+        gap = torch.full((batch.size,), 365.0)
+        rows, codes, kinds, days, valid = padded(batch, self.shape.max_length)
+        if len(rows):
+            hidden = self(items_ID, codes, kinds, days, valid)
+            last = valid.sum(dim=1) - 1
+            picked = torch.from_numpy(rows)
+            state[picked] = hidden[torch.arange(len(rows)), last].float()
+            gap[picked] = -days[torch.arange(len(rows)), last]
+        logits = self.queries(state, gap) @ items_ID.T
+        return np.asarray(torch.log_softmax(logits.float(), dim=1).numpy())
+
+
+def padded(
+    batch: HistoryBatch, length: int
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Tensor, Tensor, Tensor, Tensor]:
+    """The newest `length` events of each shopper that has any: rows (R,), then codes, kinds, days (<= 0: before now), valid (R, T)."""
+    rows, first, counts = np.unique(batch.rows, return_index=True, return_counts=True)
+    width = int(min(counts.max(initial=0), length))
+    take = np.minimum(counts, length)
+    places = np.arange(width)[None, :]
+    valid = places < take[:, None]
+    index = np.where(valid, (first + counts - take)[:, None] + places, 0)
+    if not len(rows):
+        none = torch.zeros(0, 0, dtype=torch.long)
+        return rows, none, none, none.float(), none.bool()
+    days = np.where(valid, -batch.ages[index], 0.0).astype(np.float32)
+    arrays = (np.where(valid, batch.codes[index], 0), np.where(valid, batch.types[index], 0), days, valid)
+    codes, kinds, days_, valid_ = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return rows, codes, kinds, days_, valid_

@@ -1,0 +1,36 @@
+"""The counted parts of the blend, as of a moment: popularity, likeness of items, the shop's buying rhythm."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+
+from endcap.data.features import Interactions
+from endcap.models.collaborative import ItemKnn
+from endcap.models.history import MICROSECONDS_PER_DAY
+from endcap.models.popularity import Popularity
+from endcap.models.signals import Counts
+
+NEIGHBOURS = 100
+DEFAULT_GAP_DAYS = 30.0
+
+
+def count(interactions: Interactions, as_of: datetime, recent_days: float) -> Counts:
+    """Count what was known at `as_of`."""
+    return Counts(
+        all_time=Popularity().fit(interactions, as_of).counts,
+        recent=Popularity(recent_days).fit(interactions, as_of).counts,
+        newest=Popularity(recent_days / 4).fit(interactions, as_of).counts,
+        similarity=ItemKnn(NEIGHBOURS).fit(interactions, as_of).similarity,
+        typical_gap_days=typical_gap(interactions.known_at(as_of).targets()),
+    )
+
+
+def typical_gap(known: Interactions) -> float:
+    """Median days between two purchases of one item by one shopper on different days."""
+    day = known.times_us // MICROSECONDS_PER_DAY
+    table = np.unique(np.stack([known.users, known.items, day]), axis=1)
+    same = (table[0, 1:] == table[0, :-1]) & (table[1, 1:] == table[1, :-1])
+    gaps = np.diff(table[2])[same]
+    return float(np.median(gaps)) if len(gaps) else DEFAULT_GAP_DAYS

@@ -1,0 +1,177 @@
+"""Fit a whole recommender: count, train the sequential model, learn the blend on periods it has not seen, absorb them.
+
+Two ways: `fit_full` from nothing, `fit_update` (training/incremental.py) from a parent. Both end with a model that knows every
+event before `until` and none after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from endcap.data.features import Interactions, to_microseconds
+from endcap.errors import TrainingError
+from endcap.evaluation.protocol import histories_at
+from endcap.models.blend import BlendedRecommender
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats
+from endcap.models.model_files import quantise
+from endcap.models.sequential import SequenceModel, SequenceShape
+from endcap.training.blending import learn_weights, make_examples, pack
+from endcap.training.counting import count
+from endcap.training.sequences import Sequences, make_sequences
+from endcap.training.trainer import Curve, Schedule, train
+
+ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "seen_in_training")
+PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked before it is learnt
+MAX_PERIOD_USERS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """Hyper-parameters of a fit; the defaults suit a hand-made shop."""
+
+    dim: int = 64
+    layers: int = 1
+    heads: int = 2
+    max_length: int = 100
+    dropout: float = 0.2
+    learning_rate: float = 0.001
+    weight_decay: float = 0.01
+    batch_size: int = 128
+    max_epochs: int = 10
+    patience: int = 0
+    precision: str = "auto"
+    max_seconds: float = 600.0
+    seed: int = 42
+    recent_days: float = 28.0
+    validation_days: float = 7.0
+    update_epochs: int = 2
+    update_learning_rate: float = 0.0005
+    replay_ratio: float = 1.0
+
+    def schedule(self, *, update: bool = False) -> Schedule:
+        """The schedule of a full fit or of an update."""
+        return Schedule(
+            epochs=self.update_epochs if update else self.max_epochs,
+            learning_rate=self.update_learning_rate if update else self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            precision=self.precision,
+            patience=0 if update else self.patience,
+            max_seconds=self.max_seconds,
+        )
+
+
+@dataclass(slots=True)
+class Fitted:
+    """A fitted model with what happened on the way."""
+
+    model: BlendedRecommender
+    curve: Curve
+    update_curve: Curve | None = None
+
+
+def fit_full(
+    interactions: Interactions,
+    catalog: pd.DataFrame,
+    text_IE: Floats,
+    until: datetime,
+    options: FitOptions,
+    *,
+    checkpoint_path: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Fitted:
+    """Fit on events before `until - validation_days`, learn the blend on the days up to `until`, then absorb those.
+
+    `catalog` holds one row an item of `interactions.item_ids`, in that order; `text_IE` likewise.
+
+    Raises:
+        TrainingError: fewer than two visits of anybody, or a loss that is not finite.
+    """
+    from endcap.training.incremental import absorb
+
+    known = interactions.known_at(until)
+    if not len(known.targets()):
+        raise TrainingError("no events before the end of training", field="until", value=until, action="Ingest more history.")
+    cut = _cut(known, until, options.validation_days)
+    torch.manual_seed(options.seed)
+    network = new_network(interactions.known_at(cut), text_IE, options)
+    before, within = make_sequences(interactions.known_at(cut), options.max_length), make_sequences(known, options.max_length)
+    held_out = questions_from(within, cut, known)
+    curve = Curve()
+    if len(before.question_at):
+        curve = train(
+            network, before, np.arange(len(before.question_at)), options.schedule(),
+            held_out=(within, held_out) if len(held_out) else None, checkpoint_path=checkpoint_path, progress=progress,
+        )  # fmt: skip
+    model = BlendedRecommender(
+        item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
+    )
+    learn_blend(model, interactions, cut, until, options, ridge=0.001)
+    update_curve = absorb(model, interactions, cut, until, options, progress=progress)
+    return Fitted(model, curve, update_curve)
+
+
+def new_network(known: Interactions, text_IE: Floats, options: FitOptions) -> SequenceModel:
+    """A network with random weights for the vocabulary of `known`."""
+    shape = SequenceShape(options.dim, options.layers, options.heads, options.max_length, options.dropout, text_IE.shape[1])
+    seen = np.bincount(known.items, minlength=len(known.item_ids)) > 0
+    return SequenceModel(shape, torch.from_numpy(text_IE.astype(np.float32)), torch.from_numpy(seen))
+
+
+def item_table(catalog: pd.DataFrame, network: SequenceModel) -> pd.DataFrame:
+    """The item table of a model directory; missing columns are empty."""
+    frame = catalog.assign(seen_in_training=network.seen.numpy()).reindex(columns=list(ITEM_COLUMNS))
+    return frame.astype({"item_id": str}).reset_index(drop=True)
+
+
+def questions_from(sequences: Sequences, start: datetime, known: Interactions) -> npt.NDArray[np.int64]:
+    """The questions whose first answer came at or after `start`."""
+    origin = int(known.times_us.min(initial=0))
+    return np.flatnonzero(sequences.asked_days >= (to_microseconds(start) - origin) / MICROSECONDS_PER_DAY)
+
+
+def learn_blend(
+    model: BlendedRecommender, interactions: Interactions, start: datetime, end: datetime, options: FitOptions, ridge: float
+) -> None:
+    """Learn the blend's weights on [start, end), slice by slice, each ranked by what was counted before it."""
+    examples = []
+    moment = start
+    while moment < end:
+        stop = min(moment + timedelta(days=PERIOD_DAYS), end)
+        inside = interactions.between(moment, stop).targets()
+        users = np.unique(inside.users)
+        if len(users) > MAX_PERIOD_USERS:
+            users = np.sort(np.random.default_rng(options.seed).choice(users, MAX_PERIOD_USERS, replace=False))
+        if len(users):
+            model.counts = count(interactions, moment, options.recent_days)
+            taken = [inside.item_ids[np.unique(inside.items[inside.users == user])] for user in users]
+            histories = histories_at(interactions, [str(interactions.user_ids[user]) for user in users], moment)
+            examples += make_examples(model, histories, taken, moment, options.seed)
+        moment = stop
+    if examples:
+        model.weights = learn_weights(pack(examples), model.weights, ridge)
+
+
+def finish(model: BlendedRecommender, interactions: Interactions, until: datetime, options: FitOptions) -> None:
+    """Count as of `until` and put the network in the state it is saved in."""
+    model.counts = count(interactions, until, options.recent_days)
+    with torch.no_grad():
+        model.model.ids[~model.model.seen] = 0
+    quantise(model.model)
+    model.refresh()
+    model.config["trained_until"] = until.isoformat()
+
+
+def _cut(known: Interactions, until: datetime, validation_days: float) -> datetime:
+    """Where validation starts: `validation_days` before the end, but never more than the last quarter of the history."""
+    span = (to_microseconds(until) - int(known.times_us.min())) / MICROSECONDS_PER_DAY
+    return until - timedelta(days=min(validation_days, max(span / 4, 1 / 24)))

@@ -1,0 +1,92 @@
+"""Incremental update: warm start from a parent, learn new events with a replay of old ones against forgetting.
+
+Items that the parent did not know enter by their text alone; their id embedding starts at zero and is learnt from the new events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import torch
+
+from endcap.data.features import Interactions
+from endcap.models.blend import BlendedRecommender
+from endcap.models.history import Floats
+from endcap.models.sequential import SequenceModel
+from endcap.training.counting import count
+from endcap.training.fitting import FitOptions, Fitted, finish, item_table, learn_blend, questions_from
+from endcap.training.sequences import make_sequences
+from endcap.training.trainer import Curve, train
+
+
+def absorb(
+    model: BlendedRecommender,
+    interactions: Interactions,
+    start: datetime,
+    until: datetime,
+    options: FitOptions,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Curve:
+    """Learn the events of [start, until) in place, with `replay_ratio` old questions for each new one, and count anew."""
+    known = interactions.known_at(until)
+    seen = np.bincount(known.items, minlength=len(known.item_ids)) > 0
+    network = model.model
+    with torch.no_grad():
+        network.ids[~network.seen] = 0
+        network.seen.copy_(torch.from_numpy(seen))
+    sequences = make_sequences(known, options.max_length)
+    new = questions_from(sequences, start, known)
+    curve = Curve()
+    if len(new) and options.update_epochs:
+        old = np.setdiff1d(np.arange(len(sequences.question_at)), new)
+        rng = np.random.default_rng(options.seed)
+        replayed = rng.choice(old, min(len(old), int(len(new) * options.replay_ratio)), replace=False)
+        questions = np.sort(np.concatenate([new, replayed]))
+        curve = train(network, sequences, questions, options.schedule(update=True), progress=progress)
+    finish(model, interactions, until, options)
+    model.items["seen_in_training"] = seen
+    return curve
+
+
+def fit_update(
+    parent: BlendedRecommender,
+    interactions: Interactions,
+    catalog: pd.DataFrame,
+    text_IE: Floats,
+    since: datetime,
+    until: datetime,
+    options: FitOptions,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Fitted:
+    """The parent, brought from `since` (what it was trained until) to `until`; the parent itself is left as it was.
+
+    The new days are ranked before they are learnt, and move the blend's weights from the parent's a little.
+    """
+    network = grow(parent, list(interactions.item_ids), text_IE)
+    model = BlendedRecommender(
+        item_table(catalog, network), network, count(interactions, since, options.recent_days),
+        interactions.target_types, parent.weights.copy(), dict(parent.config),
+    )  # fmt: skip
+    if since < until:
+        learn_blend(model, interactions, since, until, options, ridge=0.05)
+    curve = absorb(model, interactions, since, until, options, progress)
+    return Fitted(model, curve)
+
+
+def grow(parent: BlendedRecommender, item_ids: list[str], text_IE: Floats) -> SequenceModel:
+    """A copy of the parent's network over a new vocabulary: known items keep their embedding, new ones start at zero."""
+    old = {item: code for code, item in enumerate(parent.item_ids)}
+    source = np.array([old.get(item, -1) for item in item_ids], np.int64)
+    kept = source >= 0
+    seen = np.zeros(len(item_ids), np.bool_)
+    seen[kept] = parent.model.seen.numpy()[source[kept]]
+    network = SequenceModel(parent.model.shape, torch.from_numpy(text_IE.astype(np.float32)), torch.from_numpy(seen))
+    own = {"ids", "text", "seen"}
+    network.load_state_dict({n: t for n, t in parent.model.state_dict().items() if n not in own}, strict=False)
+    with torch.no_grad():
+        network.ids.zero_()
+        network.ids[torch.from_numpy(kept)] = parent.model.ids[torch.from_numpy(source[kept])]
+    return network
