@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from endcap.errors import ConfigError, ServiceUnavailable
-from endcap.stack.environment import stack_environment
+from endcap.stack.environment import MARK, stack_environment
 from endcap.stack.health import ailments
 from endcap.stack.parts import Part, stack_parts
 from endcap.stack.processes import end_processes, require_free_port, stack_processes, tree_memory, wait_until_gone
@@ -157,7 +157,10 @@ def _prepare_database(settings: Settings, supervisor: Supervisor) -> None:
     log = supervisor.log("airflow-database")
     with log.open("w", encoding="utf-8") as out:
         command = [sys.executable, "-m", "endcap.stack.airflow_database"]
-        done = subprocess.run(command, env=stack_environment(settings), stdout=out, stderr=subprocess.STDOUT, check=False)
+        environment = {
+            key: value for key, value in stack_environment(settings).items() if key != MARK
+        }  # it runs in our session
+        done = subprocess.run(command, env=environment, stdout=out, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         raise ServiceUnavailable("could not be prepared", field="Airflow's database", value=_quote(log), action=f"See {log}.")
 
@@ -196,8 +199,9 @@ def _require_alive(part: Part, record: dict[str, object], supervisor: Supervisor
 
 def _stop(settings: Settings, supervisor: Supervisor) -> int:
     count = len(stack_processes(settings.home))
-    supervisor.shutdown(STOP_SECONDS)
-    if not wait_until_gone(settings.home, seconds=2):
+    patience = STOP_SECONDS if supervisor.running() else 0.0
+    supervisor.shutdown()
+    if not wait_until_gone(settings.home, patience):
         end_processes(settings.home, seconds=5)
     return count
 

@@ -93,5 +93,6 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "LOGGING__BASE_LOG_FOLDER": home.logs / "tasks",
         "LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": home.logs / "dag-processor",
         "LOGGING__COLORED_CONSOLE_LOG": False,
+        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
     }
     return {"AIRFLOW_HOME": str(home.airflow)} | {f"AIRFLOW__{key}": str(value) for key, value in options.items()}

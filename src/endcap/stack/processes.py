@@ -45,13 +45,43 @@ def _holder(port: int) -> str:
 
 
 def stack_processes(home: Path) -> list[psutil.Process]:
-    """Every process that carries this home's mark, whoever its parent is now."""
-    found = []
-    for process in psutil.process_iter():
+    """Every process of this home's stack, also when supervisord was killed and left its children behind.
+
+    Their environment carries the mark, unless they renamed themselves (Airflow does, which overwrites what the system shows of
+    it); those share the session that supervisord opened.
+    """
+    everything = list(psutil.process_iter())
+    marked = [process for process in everything if _marked(process, home)]
+    sessions = {_session(process) for process in marked} | _session_of_killed(home)
+    sessions -= {0, os.getsid(0)}
+    found = {process for process in everything if _session(process) in sessions} | set(marked)
+    for process in list(found):
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
-                found.append(process)
-    return found
+            found |= set(process.children(recursive=True))
+    return [process for process in found if process.pid != os.getpid() and process.is_running()]
+
+
+def _marked(process: psutil.Process, home: Path) -> bool:
+    try:
+        return bool(process.environ().get(MARK) == str(home))
+    except (psutil.Error, OSError):
+        return False
+
+
+def _session(process: psutil.Process) -> int:
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return 0
+
+
+def _session_of_killed(home: Path) -> set[int]:
+    """The session of a supervisord that left its pid file behind; its number is not given out again while a member lives."""
+    try:
+        leader = int((home / "stack" / "supervisord.pid").read_text())
+    except (OSError, ValueError):
+        return set()
+    return set() if psutil.pid_exists(leader) else {leader}
 
 
 def end_processes(home: Path, seconds: float) -> int:

@@ -15,6 +15,8 @@ import xmlrpc.client
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.xmlrpc import Faults, SupervisorTransport  # type: ignore[import-untyped]
+
 from endcap.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -73,25 +75,17 @@ class Supervisor:
 
     def start_part(self, name: str) -> None:
         """Start it unless it is already started."""
-        with self._rpc() as rpc, contextlib.suppress(xmlrpc.client.Fault):
-            rpc.supervisor.startProcess(name, False)
+        with self._rpc() as rpc:
+            try:
+                rpc.supervisor.startProcess(name, False)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode != Faults.ALREADY_STARTED:
+                    raise
 
-    def shutdown(self, seconds: float) -> None:
-        """Stop every part, then the daemon; returns when its socket is gone or after `seconds`."""
+    def shutdown(self) -> None:
+        """Ask it to stop every part and then itself; returns at once."""
         with contextlib.suppress(ServiceUnavailable), self._rpc() as rpc:
             rpc.supervisor.shutdown()
-        deadline = time.monotonic() + seconds
-        while self.running_at_all() and time.monotonic() < deadline:
-            time.sleep(0.1)
-
-    def running_at_all(self) -> bool:
-        """Whether the daemon still answers, even if only to shut down."""
-        try:
-            with self._rpc() as rpc:
-                rpc.supervisor.getState()
-        except ServiceUnavailable:
-            return False
-        return True
 
     def render(self, parts: Sequence[Part]) -> str:
         """The configuration file. Secrets are not in it: they are inherited from the daemon's environment."""
@@ -128,12 +122,10 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _rpc(self) -> Iterator[Any]:
-        from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
-
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         try:
             yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
-        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise ServiceUnavailable(
                 "the stack is down", field=str(self.socket), action="Start it with `endcap up`."
             ) from error
