@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -123,3 +126,30 @@ def _log_model(client: Any, experiment: str, run_id: str, model_dir: Path, linea
         client.log_model_artifacts(model.model_id, str(package(model_dir, Path(temporary) / "pyfunc")))
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The numbers of a metrics.json, dotted keys as MLflow allows them; none when there is no file."""
+    if not path.exists():
+        return {}
+    values = flatten(json.loads(path.read_text(encoding="utf-8")))
+    numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    return {key.replace("@", "_at_"): float(value) for key, value in numbers.items() if math.isfinite(value)}
+
+
+def read_curves(path: Path) -> dict[str, list[float]]:
+    """Each numeric column of a curves.csv (but `step` or `epoch`), one value a step; gaps are left out."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name not in ("step", "epoch")]
+    curves = {name: [float(row[name]) for row in rows if _is_number(row[name])] for name in names}
+    return {name: values for name, values in curves.items() if values}
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return text is not None and math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -70,6 +70,7 @@ def judge(exam: Exam, gates: Gates, evaluate: Evaluate) -> Scorecard:
     details = {
         "holdout_start": start.isoformat(),
         "holdout_end": end.isoformat(),
+        "k": evaluate.k,
         "shoppers": int(frame["user_id"].nunique()),
         "dataset": card,
         "seconds": round(time.monotonic() - began, 1),

@@ -155,6 +155,11 @@ class Registry:
         """Address of the version's page in MLflow."""
         return f"{self.url}/#/models/{MODEL_NAME}/versions/{version}"
 
+    def experiment_id(self, version: ModelVersion) -> str:
+        """MLflow's experiment of the version's run."""
+        with self._connection.open(f"reading the run of model {version.version}") as client:
+            return str(client.get_run(version.run_id).info.experiment_id)
+
     def download(self, version: ModelVersion | str, models: Path) -> Path:
         """The model directory of a version at `models/<version>`; fetched once, whole, its digest checked every time.
 
@@ -167,14 +172,8 @@ class Registry:
             return target
         models.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=models, prefix=".download-") as temporary:
-            fetched = self._fetch(version, Path(temporary))
-            if (found := digest(fetched)) != version.digest:
-                raise RegistryError(
-                    "the downloaded model is not the one that was registered",
-                    field=f"digest of model {version.version}",
-                    value=found,
-                    action=f"Expected {version.digest}. Restore MLflow's artifacts or roll back.",
-                )
+            fetched = self._fetch(version, MODEL_PATH, Path(temporary))
+            _prove(fetched, version)
             if target.exists():
                 shutil.move(target, Path(temporary) / "stale")
             try:
@@ -184,14 +183,33 @@ class Registry:
                     raise
         return target
 
-    def _fetch(self, version: ModelVersion, into: Path) -> Path:
+    def download_package(self, version: ModelVersion, into: Path) -> Path:
+        """The whole registered pyfunc at `into/package`, its model's digest checked; the model lies below it at MODEL_PATH."""
+        target = into / "package"
+        target.mkdir(parents=True)
+        package = self._fetch(version, "", target)
+        _prove(package / MODEL_PATH, version)
+        return package
+
+    def _fetch(self, version: ModelVersion, path: str, into: Path) -> Path:
         with self._connection.open(f"downloading model {version.version}") as client:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
             model_id = client.get_model_version(MODEL_NAME, version.version).source.removeprefix("models:/")
             location = client.get_logged_model(model_id).artifact_location
             repository = get_artifact_repository(location, tracking_uri=self.url, registry_uri=self.url)
-            return Path(str(repository.download_artifacts(MODEL_PATH, str(into))))  # type: ignore[no-untyped-call]
+            return Path(str(repository.download_artifacts(path, str(into))))  # type: ignore[no-untyped-call]
+
+
+def _prove(model_dir: Path, version: ModelVersion) -> None:
+    found = digest(model_dir) if model_dir.is_dir() else "no model"
+    if found != version.digest:
+        raise RegistryError(
+            "the downloaded model is not the one that was registered",
+            field=f"digest of model {version.version}",
+            value=found,
+            action=f"Expected {version.digest}. Restore MLflow's artifacts or roll back.",
+        )
 
 
 def _version(found: Any) -> ModelVersion:

@@ -1,0 +1,215 @@
+"""What the release tasks of a DAG call: register, judge, require, promote, reject. Ids in, small dictionaries out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.config import Settings, load_params, load_settings
+from endcap.data.locks import scratch
+from endcap.errors import GatesFailed, ReleaseError, TrainingError
+from endcap.pipeline import workspace as workspaces
+
+if TYPE_CHECKING:
+    from endcap.contracts import ModelVersion
+    from endcap.release.registry import Registry
+    from endcap.release.signing import Keys
+
+log = logging.getLogger(__name__)
+
+
+def register_candidate(workspace: str | Path) -> dict[str, Any]:
+    """Register the model that a workspace trained; the same workspace again gives the same version.
+
+    Returns {"model_version", "kind", "dataset_version", "page_url"}.
+
+    Raises:
+        TrainingError: the workspace holds no trained model.
+        ServiceUnavailable: MLflow does not answer.
+    """
+    from endcap.release.candidate import read_curves, read_metrics
+
+    root = Path(workspace)
+    card = workspaces.read(root)
+    model, evaluation = root / "work" / "model", root / "work" / "evaluation"
+    if not (model / "config.json").exists():
+        raise TrainingError("there is no trained model", field=str(model), action="Run the stages of dvc.yaml first.")
+    registry = _registry(load_settings())
+    version = registry.register(
+        model,
+        kind=card.kind,
+        dataset_version=card.dataset_version,
+        code_commit=card.code_commit,
+        code_tree=card.code_tree,
+        params_hash=card.params_hash,
+        parent_version=card.parent_version,
+        metrics=read_metrics(evaluation / "metrics.json"),
+        curves=read_curves(evaluation / "curves.csv"),
+        plots=evaluation / "plots",
+        params_file=root / "params.yaml",
+        tags={"workspace": card.run_id},
+    )
+    log.info("candidate registered", extra={"model_version": version.version, "dataset_version": version.dataset_version})
+    return {
+        "model_version": version.version,
+        "kind": version.kind,
+        "dataset_version": version.dataset_version,
+        "page_url": registry.page(version.version),
+    }
+
+
+def evaluate_gates(model_version: str) -> dict[str, Any]:
+    """Judge a version on the holdout of its dataset, publish the scorecard, sign the outcome. A rerun judges again.
+
+    Returns {"model_version", "passed", "failed", "report_url", "summary_markdown"}; a refusal is an answer, not an error.
+
+    Raises:
+        RegistryError, DatasetError: the version or its dataset is not there.
+        ServiceUnavailable: MLflow or the DVC remote does not answer.
+    """
+    from endcap.data.versions import DatasetRepository
+    from endcap.release import publication
+    from endcap.release.gates import Exam, judge
+    from endcap.release.promotion import incumbent
+    from endcap.release.scorecard import summary_markdown
+
+    settings, params = load_settings(), load_params()
+    registry, keys = _registry(settings), _keys(settings)
+    candidate = registry.get(model_version)
+    champion = incumbent(registry, keys)
+    if champion is not None and champion.version == candidate.version:
+        champion = None  # a champion judged again is compared with the baselines alone
+    with scratch(settings.home / "scratch") as folder:
+        exam = Exam(
+            package=registry.download_package(candidate, folder),
+            champion=registry.download(champion, settings.paths.models) if champion else None,
+            dataset=_checkout(DatasetRepository(settings.paths, settings.dvc_remote_url), candidate, folder),
+            dataset_version=candidate.dataset_version,
+            holdout_days=params.prepare.holdout_days,
+            recent_days=params.recent_days,
+        )
+        scorecard = judge(exam, params.gates, params.evaluate)
+    report_url = publication.publish(registry, keys, settings, candidate, champion, scorecard, params.gates)
+    log.info(
+        "gates evaluated", extra={"model_version": candidate.version, "passed": scorecard.passed, "failed": scorecard.failed}
+    )
+    return {
+        "model_version": candidate.version,
+        "passed": scorecard.passed,
+        "failed": scorecard.failed,
+        "report_url": report_url,
+        "summary_markdown": summary_markdown(scorecard, candidate.version, report_url),
+    }
+
+
+def require_gates(model_version: str) -> dict[str, Any]:
+    """Go on only with a signed record that every gate was passed.
+
+    Raises:
+        GatesFailed: the record says that they were not.
+        RecordInvalid: there is no record, or it does not verify.
+    """
+    from endcap.release.records import GATE, verified_gate
+
+    settings = load_settings()
+    candidate = _registry(settings).get(model_version)
+    told = json.loads(candidate.tags.get(GATE) or "{}")
+    if told and told.get("passed") is False:
+        failed = [
+            name for name, passed in told.get("checks", {}).items() if not passed and name not in told.get("warnings", [])
+        ]
+        raise GatesFailed(
+            "did not earn its place",
+            field=f"model {candidate.version}",
+            value=failed,
+            action=f"Scorecard: {candidate.tags.get('scorecard', '')}. See docs/runbooks/gates-refused.md.",
+        )
+    record = verified_gate(candidate, _keys(settings))
+    return {
+        "model_version": candidate.version,
+        "judged_at": record["judged_at"],
+        "report_url": candidate.tags.get("scorecard", ""),
+    }
+
+
+def promote(model_version: str, approved_by: str) -> dict[str, Any]:
+    """Make a version champion on a person's word; see release.promotion.promote. Returns {"model_version", "approved_by"}."""
+    from endcap.release import promotion
+
+    settings = load_settings()
+    champion = promotion.promote(_registry(settings), _keys(settings), model_version, approved_by)
+    return {"model_version": champion.version, "approved_by": champion.tags.get("promoted_by", approved_by)}
+
+
+def reject(model_version: str, rejected_by: str, reason: str = "") -> dict[str, Any]:
+    """Write the rejection down, then fail, so that the run is red.
+
+    Raises:
+        ReleaseError: always.
+    """
+    from endcap.release import promotion
+
+    candidate = promotion.reject(_registry(load_settings()), model_version, rejected_by, reason)
+    raise ReleaseError(
+        f"was rejected by {candidate.tags['rejected_by']}",
+        field=f"model {candidate.version}",
+        value=reason or None,
+        action="The champion stays. Train another candidate or trigger promote_model for this one again.",
+    )
+
+
+def rollback(by: str) -> dict[str, Any]:
+    """Return to the previous verified champion. Returns {"model_version", "from_version"}."""
+    from endcap.release import promotion
+
+    settings = load_settings()
+    registry = _registry(settings)
+    left = registry.champion()
+    champion = promotion.rollback(registry, _keys(settings), by)
+    return {"model_version": champion.version, "from_version": left.version if left else ""}
+
+
+def verify_champion() -> dict[str, Any]:
+    """Prove the champion as serving does: records, then the digest of its files.
+
+    Raises:
+        ReleaseError: there is no champion.
+        RecordInvalid, RegistryError: it has no right to serve.
+    """
+    from endcap.release import promotion
+    from endcap.release.records import verified_promotion
+
+    settings = load_settings()
+    registry, keys = _registry(settings), _keys(settings)
+    champion = promotion.verified_champion(registry, keys)
+    if champion is None:
+        raise ReleaseError("there is no champion", field="@champion", action="Run retrain_full, then approve promote_model.")
+    registry.download(champion, settings.paths.models)
+    record = verified_promotion(champion, keys)
+    return {
+        "model_version": champion.version,
+        "digest": champion.digest,
+        "dataset_version": champion.dataset_version,
+        "approved_by": record["approved_by"],
+        "approved_at": record["approved_at"],
+        "gates": record["gate"]["checks"],
+    }
+
+
+def _checkout(datasets: Any, candidate: ModelVersion, folder: Path) -> Path:
+    datasets.checkout(candidate.dataset_version, folder / "dataset")
+    return folder / "dataset"
+
+
+def _registry(settings: Settings) -> Registry:
+    from endcap.release.registry import Registry
+
+    return Registry(settings.mlflow_url)
+
+
+def _keys(settings: Settings) -> Keys:
+    from endcap.release.signing import Keys
+
+    return Keys.load(settings.paths.secrets)
