@@ -26,8 +26,13 @@ class DvcStore:
         self._home = home
         self.remote_url = remote_url
 
-    def configure(self, root: Path, name: str = "config", *, links: bool = True) -> None:
-        """Make `root` a DVC repository without git: own locks and hashes, shared cache and remote."""
+    def configure(
+        self, root: Path, name: str = "config", *, links: bool = True, git: bool = False, final: Path | None = None
+    ) -> None:
+        """Make `root` a DVC repository with locks and hashes of its own; cache and remote are shared.
+
+        `links=False` checks files out as copies; `git`: root is a git clone; `final` is where `root` will be moved to.
+        """
         from configobj import ConfigObj  # type: ignore[import-untyped]
 
         folder = root / ".dvc"
@@ -37,11 +42,11 @@ class DvcStore:
             remote |= {"connect_timeout": 5, "read_timeout": 60}
         config = ConfigObj(encoding="utf-8", list_values=False)
         config["core"] = {
-            "no_scm": True,
+            "no_scm": not git,
             "analytics": False,
             "check_update": False,
             "remote": REMOTE,
-            "site_cache_dir": str(folder / "tmp" / "site"),
+            "site_cache_dir": str((final or root) / ".dvc" / "tmp" / "site"),
         }
         config["cache"] = {"dir": str(self._home.dvc_cache), "type": "reflink,hardlink,copy" if links else "reflink,copy"}
         config[f'remote "{REMOTE}"'] = remote
@@ -53,7 +58,7 @@ class DvcStore:
         self.configure(directory.parent)
         with self._open(directory.parent, f"taking {directory.name} into the DVC cache") as repo:
             repo.add(str(directory))
-        return directory.with_name(f"{directory.name}.dvc").read_bytes()
+        return Path(_pointer(directory)).read_bytes()
 
     def push(self, directory: Path) -> None:
         """Copy what was added to the remote.
@@ -65,7 +70,7 @@ class DvcStore:
 
         with self._open(directory.parent, "pushing to the DVC remote") as repo:
             try:
-                repo.push(str(directory))
+                repo.push(_pointer(directory))
             except DvcException as error:
                 raise self._away(error) from error
 
@@ -79,15 +84,15 @@ class DvcStore:
         from dvc.exceptions import CheckoutError, DvcException
 
         self.configure(directory.parent, links=links)
-        directory.with_name(f"{directory.name}.dvc").write_bytes(pointer)
+        Path(_pointer(directory)).write_bytes(pointer)
         with self._open(directory.parent, "reading from the DVC remote") as repo:
             try:
-                repo.checkout(str(directory))
+                repo.checkout(_pointer(directory))
                 return
             except (CheckoutError, FileNotFoundError):
                 pass  # not all of it is cached
             try:
-                repo.pull(str(directory))
+                repo.pull(_pointer(directory))
             except CheckoutError as error:
                 if "://" not in self.remote_url and not Path(self.remote_url).is_dir():
                     raise self._away(error) from error
@@ -148,6 +153,11 @@ class DvcStore:
 def digest_of(pointer: bytes) -> str:
     """DVC's hash of the directory that a pointer file names."""
     return str(yaml.safe_load(pointer)["outs"][0]["md5"])
+
+
+def _pointer(directory: Path) -> str:
+    """The pointer file, which DVC is given as target: for a folder it would read the dvc.yaml of the current folder."""
+    return str(directory.with_name(f"{directory.name}.dvc"))
 
 
 def _full(doing: str, error: OSError) -> DatasetError:

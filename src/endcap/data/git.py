@@ -44,9 +44,9 @@ class BareRepository:
             if not self.path.is_dir():
                 raise
 
-    def run(self, *args: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> bytes:
+    def run(self, *args: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> bytes:
         """Output of one git command in this repository. Raises GitError."""
-        return run_git(f"--git-dir={self.path}", *args, stdin=stdin, environ=environ)
+        return run_git(f"--git-dir={self.path}", *args, stdin=stdin, environ=environ, cwd=cwd)
 
     def text(self, *args: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> str:
         return self.run(*args, stdin=stdin, environ=environ).decode().strip()

@@ -1,0 +1,149 @@
+"""Stages of dvc.yaml in a run's workspace, by DVC: run, or restored from the cache when nothing they depend on changed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from endcap.config import load_settings
+from endcap.data.locks import locked
+from endcap.errors import ConfigError, TrainingError
+from endcap.pipeline import workspace as workspaces
+
+log = logging.getLogger(__name__)
+
+RAN, CACHED, UNCHANGED = "ran", "cached", "unchanged"
+_GROUP = ".dvc/tmp/endcap-group"  # process group of the stage that runs, or ran when its parent was killed
+_DVC_LOCK = ".dvc/tmp/rwlock"  # DVC believes in the process ids that a kill leaves in it
+_OURS = ("ENDCAP_PARAMS", "ENDCAP_PROJECT", "DVC_ROOT", "DVC_STAGE", "DVC_SITE_CACHE_DIR")
+
+
+def stages(workspace: Path | str) -> list[str]:
+    """Names of the stages in dvc.yaml, in its order."""
+    text = (Path(workspace) / "dvc.yaml").read_text(encoding="utf-8")
+    return list(yaml.safe_load(text)["stages"])
+
+
+def run_stage(workspace: str | Path, stage: str, *, force: bool = False) -> dict[str, Any]:
+    """Bring one stage up to date; its log streams to stdout. A stage left behind by a killed run is stopped first.
+
+    Returns {"stage", "status", "seconds"}: status "ran", "cached" (restored from any workspace's run), "unchanged".
+    `force` runs it whatever the cache holds, and leaves the cache of runs as it is.
+
+    Raises:
+        ConfigError: dvc.yaml has no such stage.
+        TrainingError: the stage failed; the message ends with the last lines of its log.
+        DatasetError: no such workspace.
+    """
+    root = Path(workspace).resolve()
+    workspaces.read(root)
+    if stage not in (known := stages(root)):
+        raise ConfigError("no such stage in dvc.yaml", field="stage", value=stage, action=f"One of {', '.join(known)}.")
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    if force:
+        command += ["--force", "--no-run-cache"]
+    started = time.monotonic()
+    with locked(root / workspaces.LOCK):
+        _stop_leftover(root)
+        status = _stream(command, root, stage)
+    seconds = round(time.monotonic() - started, 2)
+    log.info("stage done", extra={"stage": stage, "status": status, "seconds": seconds, "workspace": root.name})
+    return {"stage": stage, "status": status, "seconds": seconds}
+
+
+def _stream(command: list[str], root: Path, stage: str) -> str:
+    """Run DVC in a process group of its own and pass its output on. Returns what it did."""
+    status, tail = UNCHANGED, deque[str](maxlen=15)
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=_environment(root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    (root / _GROUP).write_text(str(process.pid), encoding="utf-8")
+    try:
+        with process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)  # noqa: T201  (a task's log is its stdout)
+                tail.append(line)
+                if line.startswith(f"Running stage '{stage}'"):
+                    status = RAN
+                elif line.startswith(f"Stage '{stage}' is cached"):
+                    status = CACHED
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if process.returncode:
+        said = "".join(tail).strip()
+        raise TrainingError(
+            f"failed; the end of its log:\n{said}", field=f"stage {stage}", action="Mend the cause and clear the task."
+        )
+    (root / _GROUP).unlink(missing_ok=True)
+    return status
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """The stage's environment: this interpreter first, the workspace's own code, the home by its absolute path."""
+    env = {key: value for key, value in os.environ.items() if key not in _OURS}
+    env.update(
+        ENDCAP_HOME=str(load_settings().home),
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)]),
+        PYTHONPATH=str(root / "src"),
+        PYTHONUNBUFFERED="1",
+        PYTHONDONTWRITEBYTECODE="1",
+        SHELL="/bin/sh",
+        DVC_NO_ANALYTICS="1",
+    )
+    return env
+
+
+def _stop_leftover(root: Path) -> None:
+    """Kill the process group of a stage whose parent was killed: it would write into this workspace.
+
+    The number may have been given to strangers since, so only a group with a process that works in this workspace is stopped.
+    """
+    (root / _DVC_LOCK).unlink(missing_ok=True)  # ours is held, so whoever stands in it is dead
+    path = root / _GROUP
+    if not path.exists():
+        return
+    group = int(path.read_text(encoding="utf-8") or 0)
+    if group and any(_works_in(root, member) for member in _members(group)):
+        log.warning("stopping the stage that a killed run left behind", extra={"group": group, "workspace": root.name})
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        while any(_works_in(root, member) for member in _members(group)):
+            time.sleep(0.05)
+    path.unlink(missing_ok=True)
+
+
+def _members(group: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(int(entry.name)) == group:
+                found.append(int(entry.name))
+    return found
+
+
+def _works_in(root: Path, pid: int) -> bool:
+    """Whether a live process has `root` as its current folder (a zombie has none)."""
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == root
+    except OSError:
+        return False
