@@ -60,6 +60,7 @@ class Encode(Section):
     model: str
     max_tokens: Count
     batch_size: Count
+    max_seconds: Positive
 
 
 class Update(Section):
@@ -235,6 +236,8 @@ class Settings(BaseModel):
     serving_url: str = Field("", description="The recommendation service's address.")
     airflow_user: str = Field("operator", description="Log-in that pipelines and the demo use for Airflow's API.")
     airflow_password: str = Field("", description="Its password; default: the one generated in the home.")
+    ingest_schedule: str = Field("", description="Cron of ingest_events; empty: it runs by hand.")
+    retrain_schedule: str = Field("", description="Cron of retrain_full; empty: it runs by hand.")
     pseudonym_key: str = Field("", description="Secret that turns user ids into pseudonyms; default: generated in the home.")
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)

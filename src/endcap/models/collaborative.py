@@ -13,15 +13,15 @@ from endcap.models.history import Floats, History, encode
 
 
 class ItemKnn:
-    """score(u, i) = sum over the items j of u of cos(i, j); cos over the sets of shoppers, the `neighbours` nearest kept."""
+    """score(u, i) = sum over the items j of u of cos(i, j); cos over the sets of shoppers, the `neighbours` nearest kept (None: all)."""
 
-    def __init__(self, neighbours: int = 200, max_users_items: int = 2000) -> None:
+    def __init__(self, neighbours: int | None = None, max_users_items: int = 2000) -> None:
         self.neighbours, self.max_users_items = neighbours, max_users_items
         self.item_ids: Sequence[str] = []
-        self.similarity = sparse.csr_matrix((0, 0), dtype=np.float32)  # (I, I)
+        self.similarity = sparse.csr_matrix(np.zeros((0, 0), np.float32))  # (I, I)
 
     def fit(self, interactions: Interactions, as_of: datetime) -> ItemKnn:
-        """Count co-occurrence in what was known at `as_of`; a shopper counts with the newest `max_users_items` items at most."""
+        """Count co-occurrence in what was known at `as_of`; of a shopper the newest `max_users_items` items at most."""
         known = interactions.known_at(as_of)
         self.item_ids = list(interactions.item_ids)
         self._index = {item: code for code, item in enumerate(self.item_ids)}
@@ -43,7 +43,7 @@ class ItemKnn:
 def taken_matrix(known: Interactions, max_items: int) -> sparse.csr_matrix:
     """(U, I) ones where a shopper took an item; of very long histories only the newest `max_items` pairs."""
     users, items = known.users[::-1], known.items[::-1]
-    pairs, first = np.unique(users * len(known.item_ids) + items, return_index=True)
+    _pairs, first = np.unique(users * len(known.item_ids) + items, return_index=True)
     first.sort()
     users, items = users[first], items[first]
     order = np.argsort(users, kind="stable")
@@ -54,10 +54,12 @@ def taken_matrix(known: Interactions, max_items: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(int(keep.sum()), np.float32), (users[keep], items[keep])), shape=shape)
 
 
-def nearest(similarity: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """Each row's `neighbours` largest values, without the diagonal."""
+def nearest(similarity: sparse.csr_matrix, neighbours: int | None) -> sparse.csr_matrix:
+    """Each row's `neighbours` largest values (None: all), without the diagonal."""
     similarity.setdiag(0)
     similarity.eliminate_zeros()
+    if neighbours is None:
+        return similarity
     columns, values, starts = [], [], [0]
     for row in range(similarity.shape[0]):
         begin, end = similarity.indptr[row], similarity.indptr[row + 1]

@@ -1,0 +1,50 @@
+"""The stages of dvc.yaml as commands; each runs in the current folder, a workspace or a checkout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from endcap.config import load_params, load_settings
+from endcap.pipeline import stages
+
+TEXT_CACHE = "text-vectors"
+PANEL = "Training stages (run by dvc repro and the DAGs)"
+
+
+def register(app: typer.Typer) -> None:
+    """Add prepare, encode, train and evaluate."""
+
+    @app.command(rich_help_panel=PANEL)
+    def prepare() -> None:
+        """Split data/dataset by time into what training may see: writes work/prepared."""
+        _run(lambda _: stages.prepare(Path.cwd(), load_params()))
+
+    @app.command(rich_help_panel=PANEL)
+    def encode() -> None:
+        """Turn the catalogue's texts into vectors: writes work/encoded."""
+        cache = load_settings().home / TEXT_CACHE
+        _run(lambda show: stages.encode(Path.cwd(), load_params(), cache, show))
+
+    @app.command(rich_help_panel=PANEL)
+    def train() -> None:
+        """Fit the recommender from nothing or from data/parent: writes work/model."""
+        _run(lambda show: stages.train(Path.cwd(), load_params(), show))
+
+    @app.command(rich_help_panel=PANEL)
+    def evaluate() -> None:
+        """Measure on the validation days beside the baselines: writes work/evaluation."""
+        _run(lambda _: stages.evaluate(Path.cwd(), load_params()))
+
+
+def _run(stage: Callable[[stages.Progress], dict[str, Any]]) -> None:
+    """Run with one thread unless the environment says otherwise (two busy processes with two threads each run 7 × slower)."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    facts = stage(lambda line: typer.echo(line, err=True))
+    for name, value in facts.items():
+        typer.echo(f"{name}: {value}")

@@ -1,0 +1,203 @@
+"""The four stages of training, each reading and writing files of one workspace: prepare, encode, train, evaluate.
+
+data/dataset, data/parent → work/prepared → work/encoded → work/model → work/evaluation
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import DatasetError, TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from endcap.config import Params
+    from endcap.training.fitting import FitOptions
+
+Progress = Callable[[str], None]
+CHECKPOINT = Path("train.checkpoint.safetensors")  # beside work/, since DVC clears a stage's outputs before it runs
+
+
+def silent(_: str) -> None:
+    """A progress that shows nothing."""
+
+
+def prepare(root: Path, params: Params) -> dict[str, Any]:
+    """Split the dataset version by time; write what training may see and the table of all listed items."""
+    import pandas as pd
+
+    from endcap.data.partitions import read_events
+    from endcap.data.splits import split_by_time
+
+    source, target = root / "data" / "dataset", root / "work" / "prepared"
+    card = _read_json(source / "dataset.json", "Check out a dataset version first: `endcap dataset pull`.")
+    end = datetime.fromisoformat(card["interval_end"])
+    events = read_events(source, end=end).to_pandas()
+    if events.empty:
+        raise DatasetError("the dataset version has no events", field=str(source), value=0, action="Ingest a batch first.")
+    catalog = pd.read_parquet(source / "catalog.parquet")
+    split = split_by_time(
+        events["time"].min().to_pydatetime(), end, params.prepare.validation_days, params.prepare.holdout_days
+    )
+    learnable = events[events["time"] < pd.Timestamp(split.holdout_start)]
+    enough = learnable["item_id"].map(learnable["item_id"].value_counts()) >= params.prepare.min_item_events
+    learnable = learnable[enough].sort_values(["time", "event_id"], kind="stable")
+    items = _item_table(catalog, learnable)
+    users = learnable.groupby("user_id").agg(
+        first_time=("time", "min"), last_time=("time", "max"), events=("event_id", "size"), country=("country", "first")
+    )
+    target.mkdir(parents=True, exist_ok=True)
+    columns = ["user_id", "item_id", "time", "type", "quantity", "price", "country", "cancelled_at"]
+    learnable[columns].to_parquet(target / "interactions.parquet", index=False)
+    items.to_parquet(target / "items.parquet", index=False)
+    users.reset_index().to_parquet(target / "users.parquet", index=False)
+    facts = {"dataset_version": card["version"], **split.to_json()}
+    counts = {"interactions": len(learnable), "items": len(items), "users": len(users)}
+    _write_json(target / "split.json", facts | counts)
+    return counts
+
+
+def _item_table(catalog: pd.DataFrame, learnable: pd.DataFrame) -> pd.DataFrame:
+    """One row a listed or sold item, sorted by id; items that the catalogue lacks have no text."""
+    import pandas as pd
+
+    columns = ["item_id", "title", "description", "brand", "category", "price"]
+    listed = catalog.reindex(columns=columns).drop_duplicates("item_id", keep="last")
+    sold = pd.Index(learnable["item_id"].unique()).difference(pd.Index(listed["item_id"]))
+    if len(sold):
+        listed = pd.concat([listed, pd.DataFrame({"item_id": sold, "title": ""}).reindex(columns=columns)], ignore_index=True)
+    text = listed[["title", "brand", "category", "description"]].astype("string").fillna("")
+    listed = listed.assign(
+        text=text.apply(lambda row: ". ".join(dict.fromkeys(part for part in row if part)), axis=1).astype(str)
+    )
+    return listed.sort_values("item_id", kind="stable").reset_index(drop=True)
+
+
+def encode(root: Path, params: Params, cache: Path | None = None, progress: Progress = silent) -> dict[str, Any]:
+    """Turn the items' texts into vectors; `cache` keeps them by content between runs."""
+    import numpy as np
+    import pandas as pd
+    from safetensors.numpy import save_file
+
+    from endcap.models.text_encoder import TextEncoder
+
+    items = pd.read_parquet(root / "work" / "prepared" / "items.parquet", columns=["item_id", "text"])
+    options = params.encode
+    encoder = TextEncoder(options.model, options.max_tokens, options.batch_size, cache)
+    vectors, left = encoder.encode(items["text"].tolist(), options.max_seconds, lambda done: progress(f"{done} texts"))
+    target = root / "work" / "encoded"
+    target.mkdir(parents=True, exist_ok=True)
+    save_file({"text": vectors.astype(np.float16)}, target / "text.safetensors")
+    _write_json(target / "items.json", items["item_id"].tolist())
+    return {"items": len(items), "dimensions": int(vectors.shape[1]), "left_without_text": left}
+
+
+def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, Any]:
+    """Fit from nothing, or update the parent, and write the model directory."""
+    import shutil
+
+    from endcap.models.blend import BlendedRecommender
+    from endcap.training.fitting import fit_full
+    from endcap.training.incremental import fit_update
+
+    begun = time.monotonic()
+    prepared = root / "work" / "prepared"
+    facts = _read_json(prepared / "split.json", "Run the stage prepare first.")
+    parent_facts = _read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
+    interactions, items, text = _load_prepared(root)
+    until, options = datetime.fromisoformat(facts["holdout_start"]), fit_options(params)
+    if parent_facts["kind"] == "incremental":
+        parent = BlendedRecommender.load(root / "data" / "parent" / "model")
+        _check_encoder(parent, text.shape[1])
+        since = min(datetime.fromisoformat(parent.config["trained_until"]), until)
+        fitted = fit_update(parent, interactions, items, text, since, until, options, progress)
+    else:
+        fitted = fit_full(
+            interactions, items, text, until, options, checkpoint_path=root / CHECKPOINT, progress=progress
+        )  # fmt: skip
+    fitted.model.config |= {
+        "kind": parent_facts["kind"],
+        "parent_version": parent_facts.get("model_version"),
+        "dataset_version": facts["dataset_version"],
+        "encoder": params.encode.model,
+        "hyper_parameters": params.train.model_dump(mode="json"),
+        "curve": {
+            "train_loss": fitted.curve.train,
+            "validation_loss": fitted.curve.valid,
+            "best_epoch": fitted.curve.best_epoch,
+        },
+    }
+    target = root / "work" / "model"
+    shutil.rmtree(target, ignore_errors=True)
+    fitted.model.save(target)
+    (root / CHECKPOINT).unlink(missing_ok=True)
+    return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "seconds": round(time.monotonic() - begun, 1)}
+
+
+def fit_options(params: Params) -> FitOptions:
+    """The hyper-parameters of params.yaml as the options of a fit."""
+    from endcap.training.fitting import FitOptions
+
+    section = params.train
+    plain = section.model_dump(exclude={"update"})
+    return FitOptions(
+        **plain,
+        recent_days=params.recent_days,
+        validation_days=params.prepare.validation_days,
+        update_epochs=section.update.epochs,
+        update_learning_rate=section.update.learning_rate,
+        replay_ratio=section.update.replay_ratio,
+    )
+
+
+def evaluate(root: Path, params: Params) -> dict[str, Any]:
+    """Measure the blend as it was before it absorbed the validation days, beside the baselines; write metrics and plots."""
+    from endcap.evaluation.report import write_report
+
+    facts = _read_json(root / "work" / "prepared" / "split.json", "Run the stage prepare first.")
+    return write_report(root, params, facts)
+
+
+def _load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
+    import numpy as np
+    import pandas as pd
+    from safetensors.numpy import load_file
+
+    from endcap.data.features import interactions_from_events
+
+    items = pd.read_parquet(root / "work" / "prepared" / "items.parquet")
+    ids = _read_json(root / "work" / "encoded" / "items.json", "Run the stage encode first.")
+    if ids != items["item_id"].tolist():
+        raise TrainingError(
+            "encoded texts belong to other items", field="work/encoded/items.json", action="Run the stage encode again."
+        )
+    text = load_file(root / "work" / "encoded" / "text.safetensors")["text"].astype(np.float32)
+    events = pd.read_parquet(root / "work" / "prepared" / "interactions.parquet")
+    return interactions_from_events(events, ids), items, text
+
+
+def _check_encoder(parent: Any, width: int) -> None:
+    if parent.model.shape.text_dim != width:
+        raise TrainingError(
+            f"the parent model reads texts of {parent.model.shape.text_dim} dimensions",
+            field="encode.model",
+            value=width,
+            action="Keep the parent's encoder, or train in full.",
+        )
+
+
+def _read_json(path: Path, action: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot be read ({error})", field=str(path), action=action) from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
