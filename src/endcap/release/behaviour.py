@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from endcap.models.history import Floats, Scorer
 
 SAMPLE = 64  # shoppers that the behavioural gates look at
-ROUNDS, REQUESTS = 3, 40  # the best of a few rounds, so that a busy machine does not fail a fast model
+ROUNDS, REQUESTS = 4, 40
 MIN_REORDERED = 0.5
 
 
@@ -121,22 +121,22 @@ def coverage(slates: Sequence[Sequence[str]], catalog: set[str], minimum: float)
 
 
 def latency(model: Scorer, histories: Sequence[History], now: datetime, k: int, max_ms: float) -> Gate:
-    """The 95th percentile of one request at a time, in process: score, then pick the best k. The best of a few rounds."""
-    requests = [histories[i % len(histories)] for i in range(REQUESTS)] if histories else [History.empty()] * REQUESTS
-    best = np.inf
+    """The 95th percentile over requests of the time to score and pick the best k, one at a time, in process.
+
+    Each request is timed a few times and its best time counts: what else this machine does says nothing of the model.
+    """
+    requests = list(histories[:REQUESTS]) or [History.empty()]
+    best_ms = np.full(len(requests), np.inf)
     for _ in range(ROUNDS):
-        taken = []
-        for history in requests:
+        for place, history in enumerate(requests):
             begin = time.perf_counter()
             top_k(model.score([history], now), k)
-            taken.append((time.perf_counter() - begin) * 1000)
-        best = min(best, float(np.percentile(taken, 95)))
-        if best <= max_ms:
-            break
+            best_ms[place] = min(best_ms[place], (time.perf_counter() - begin) * 1000)
+    p95 = float(np.percentile(best_ms, 95))
     return _gate(
         "latency",
-        best <= max_ms,
-        f"p95 {best:.1f} ms a request",
+        p95 <= max_ms,
+        f"p95 {p95:.1f} ms a request",
         f"at most {max_ms:g} ms",
         "A slow shelf is an empty shelf.",
         group="Budgets",
