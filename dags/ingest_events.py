@@ -25,7 +25,7 @@ from loop import DATASET, FINAL, RULES
 
 MOMENT = {"type": ["null", "string"], "format": "date-time"}
 PARAMS = {
-    "interval_start": Param(None, **MOMENT, title="From", description="UTC, inclusive. Empty: a day before To."),
+    "interval_start": Param(None, **MOMENT, title="From", description="UTC, inclusive. Empty: a day before this run."),
     "interval_end": Param(None, **MOMENT, title="To", description="UTC, exclusive. Empty: the start of this run."),
     "source": Param("log", type="string", title="Source", description="`log` or a landed file batch.", examples=["log"]),
 }
@@ -77,4 +77,4 @@ def ingest_events() -> None:
     choice >> quarantine_batch(batch)
 
 
-ingest_events()
+DAG = ingest_events()

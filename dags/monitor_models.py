@@ -54,4 +54,4 @@ def monitor_models() -> None:
     update_wanted(check_drift(version)) >> announce_drift(version)
 
 
-monitor_models()
+DAG = monitor_models()

@@ -35,11 +35,12 @@ SUBJECT = "Promote model {{ ti.xcom_pull('evaluate_gates', key='model_version') 
 SUMMARY = "{{ ti.xcom_pull('evaluate_gates', key='summary_markdown') }}"
 BODY = SUMMARY + "\n\n[The whole scorecard]({{ ti.xcom_pull('evaluate_gates', key='report_url') }})"
 PERSON = "{{ ti.xcom_pull('approve')['responded_by_user']['name'] }}"
+REASON = "{{ ti.xcom_pull('approve')['params_input'].get('reason') or '' }}"
 
 
 @task
 def evaluate_gates(model_version: str) -> dict[str, Any]:
-    return {"model_version": model_version, **release.evaluate_gates(model_version)}
+    return release.evaluate_gates(model_version)
 
 
 @task(**FINAL)
@@ -58,8 +59,8 @@ def promote(model_version: str, approved_by: str) -> Any:
 
 
 @task(**FINAL)
-def reject(model_version: str, rejected_by: str) -> None:
-    release.reject(model_version, rejected_by)
+def reject(model_version: str, rejected_by: str, reason: str) -> None:
+    release.reject(model_version, rejected_by, reason)
 
 
 @dag(schedule=[CANDIDATE], params=PARAMS, doc_md=__doc__, tags=["endcap", "release"],
@@ -67,9 +68,10 @@ def reject(model_version: str, rejected_by: str) -> None:
 def promote_model() -> None:
     version = from_event("model_version")
     approve = HITLOperator(task_id="approve", subject=SUBJECT, body=BODY, options=["Approve", "Reject"], defaults=None,
+                           params={"reason": Param("", type="string", title="Reason", description="Kept with a rejection.")},
                            response_timeout=timedelta(days=7), execution_timeout=None, retries=0)  # fmt: skip
     evaluate_gates(version) >> require_gates(version) >> approve
-    decide(approve.output) >> [promote(version, PERSON), reject(version, PERSON)]
+    decide(approve.output) >> [promote(version, PERSON), reject(version, PERSON, REASON)]
 
 
-promote_model()
+DAG = promote_model()

@@ -38,4 +38,4 @@ def retrain_full() -> None:
     train_candidate("full", "{{ params.dataset_version }}")
 
 
-retrain_full()
+DAG = retrain_full()

@@ -37,4 +37,4 @@ def update_incremental() -> None:
     train_candidate("incremental", from_event("dataset_version"))
 
 
-update_incremental()
+DAG = update_incremental()
