@@ -55,7 +55,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def explain(error: Any, known: tuple[str, ...] = ()) -> tuple[str, str, object, str]:
     """(field, problem, value, action) of one pydantic error; an unknown field is compared with the `known` ones."""
-    field = ".".join(str(part) for part in error["loc"] if part != "body")
+    field = _sayable(".".join(str(part) for part in error["loc"] if part != "body"))
     value = error.get("input")
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -67,6 +67,11 @@ def explain(error: Any, known: tuple[str, ...] = ()) -> tuple[str, str, object, 
         return "body", f"is not JSON ({error.get('ctx', {}).get('error', 'malformed')})", None, "Send one JSON object."
     message = str(error["msg"]).removeprefix("Value error, ")
     return field, message[0].lower() + message[1:], value, SEE_DOCS
+
+
+def _sayable(name: str) -> str:
+    """A field name as a caller may have made it up, short and fit for UTF-8."""
+    return name[:80].encode("utf-8", errors="backslashreplace").decode()
 
 
 def install(app: FastAPI, known_fields: tuple[str, ...]) -> None:

@@ -30,7 +30,9 @@ def _storable(text: str) -> str:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_textual)]
 Text = Annotated[str, AfterValidator(_storable)]
-Identifier = Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_storable)]
+RawUserId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_storable)]
+Country = Annotated[str, StringConstraints(max_length=64), AfterValidator(_storable)]
 Amount = Annotated[float, Field(allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -80,7 +82,7 @@ class RecommendationRequest(_Body):
         }
     )
 
-    user_id: Annotated[Text, StringConstraints(min_length=1, max_length=256)] | None = Field(
+    user_id: RawUserId | None = Field(
         None, description="The shop's own id of the shopper; stored only as a pseudonym. Leave out for a stranger."
     )
     surface: Surface = Field(Surface.HOME, description="Where the slate stands. Some surfaces may repeat past purchases.")
@@ -126,7 +128,7 @@ class Event(_Body):
 
     event_id: Identifier = Field(description="Unique; the same id again counts as a duplicate.", examples=["536365-1"])
     type: EventType = Field(description="What happened. A return is a purchase with a negative quantity.")
-    user_id: Annotated[Text, StringConstraints(min_length=1, max_length=256)] | None = Field(
+    user_id: RawUserId | None = Field(
         None, description="The shop's own id; stored only as a pseudonym. Null when unknown.", examples=["17850"]
     )
     item_id: Identifier = Field(examples=["84077"])
@@ -135,7 +137,7 @@ class Event(_Body):
     price: Price | None = Field(None, description="Of one piece, in shop currency.", examples=[0.29])
     request_id: Identifier | None = Field(None, description="The answer that led to it.")
     surface: Surface | None = Field(None, description="Where it happened.")
-    country: Annotated[Text, StringConstraints(max_length=64)] | None = Field(None, examples=["United Kingdom"])
+    country: Country | None = Field(None, examples=["United Kingdom"])
 
 
 class RejectedEvent(BaseModel):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
 from anyio import to_thread
@@ -12,6 +14,7 @@ from endcap.config import Params, Settings
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonym_key
 from endcap.errors import ServiceUnavailable
+from endcap.recommender import Model
 from endcap.release.registry import Registry
 from endcap.release.signing import Keys
 from endcap.serving.answers import Answers
@@ -20,7 +23,7 @@ from endcap.serving.exposure_log import ExposureLog
 from endcap.serving.fallback import Fallback
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
-from endcap.serving.model_store import ModelStore
+from endcap.serving.model_store import ChampionSource, ModelStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,13 @@ _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections
 class Service:
     """Everything that answers needs. `start` before the first request, `stop` after the last."""
 
-    def __init__(self, settings: Settings, params: Params, models: ModelStore | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        params: Params,
+        source: ChampionSource | None = None,
+        load: Callable[[Path], Model] | None = None,
+    ) -> None:
         self.settings, serving = settings, params.serving
         home = settings.paths
         key = pseudonym_key(settings.pseudonym_key, home.secrets)
@@ -39,13 +48,14 @@ class Service:
         self._event_log = EventLog(settings.event_log_url)
         self._watch = LogWatch(self._event_log, self.metrics)
         self._exposures = ExposureLog(self._event_log.append_exposures)
-        self.models = models or ModelStore(
-            Registry(settings.mlflow_url),
+        self.models = ModelStore(
+            source or Registry(settings.mlflow_url),
             Keys.load(home.secrets),
             home.models,
             self.metrics,
             repeat_surfaces=serving.repeat_surfaces,
             reload_seconds=serving.reload_seconds,
+            load=load,
         )
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
         self._answers = Answers(
