@@ -143,4 +143,4 @@ def _compare(
     two_sided = 1 - 2 * (1 - gates.confidence)
     difference = paired_bootstrap(ours, theirs, evaluate.bootstrap_samples, two_sided, evaluate.seed)
     mean = float(theirs.mean())
-    return Comparison(reference, metric, float(ours.mean()), mean, difference, allowed=-margin * mean)
+    return Comparison(reference, metric, float(ours.mean()), mean, difference, allowed=0.0 - margin * mean)
