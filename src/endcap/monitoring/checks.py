@@ -36,8 +36,10 @@ class Check:
     def says(self) -> str:
         """One clause for a person."""
         if self.kind is Kind.ONLINE:
-            return f"{self.name} fell to {self.value:.3f}, below {self.threshold:.3f} (before: {self.usual:.3f})"
-        return f"{self.name} moved: {self.unit} {self.value:.3f}, allowed {self.threshold:.3f} (usual: {self.usual:.3f})"
+            verdict = "fell" if self.drifted else "is as usual"
+            return f"{self.name} {verdict}: {self.value:.3f} of requests, limit {self.threshold:.3f} (before: {self.usual:.3f})"
+        verdict = "moved" if self.drifted else "is as usual"
+        return f"{self.name} {verdict}: {self.unit} {self.value:.3f}, limit {self.threshold:.3f} (usual: {self.usual:.3f})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ QUANTILES = 8
 RARE_SHARE = 0.01  # categories below this share of the reference are counted together
 NOT_SEEN = "not in the reference"
 POPULARITY_DAYS = 28
+LOOKBACK_DAYS = 182  # what a shopper or an item did longer ago counts as nothing, for every interval alike
 
 
 def describe(purchases: pd.DataFrame, catalog: pd.DataFrame, windows: Windows) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reference and current rows, one per purchase, in groups; `block` is 0 for the oldest, `windows.blocks` for the current.
 
     Args:
-        purchases: user_id, item_id, time (UTC), quantity, price, country; all that happened before `windows.end`.
+        purchases: user_id, item_id, time (UTC), quantity, price, country; from LOOKBACK_DAYS before the reference on.
         catalog: item_id, category, price. A column with fewer than two groups in the reference is left out.
     """
     starts = [*windows.block_starts, windows.start]
@@ -62,7 +63,7 @@ def check_columns(reference: pd.DataFrame, current: pd.DataFrame, *, psi_thresho
 def _interval(purchases: pd.DataFrame, start: datetime, end: datetime, block: int) -> pd.DataFrame:
     """The rows of one interval with what was known at its start."""
     times, moment = purchases["time"], pd.Timestamp(start)
-    before = purchases[times < moment]
+    before = purchases[(times >= moment - pd.Timedelta(days=LOOKBACK_DAYS)) & (times < moment)]
     rows = purchases.loc[
         (times >= moment) & (times < end), ["user_id", "item_id", "time", "quantity", "price", "country"]
     ].copy()
@@ -96,10 +97,10 @@ def _group(rows: pd.DataFrame, is_reference: np.ndarray) -> pd.DataFrame:
         "country": _categories(rows["country"], is_reference),
         "category": _categories(rows["category"], is_reference),
         "item price": _bands(rows["catalog_price"], is_reference),
-        "item popularity": _steps(rows["rank"], [0, 50, 200, 500, 1000, 2000], "rank", "no recent sale"),
-        "item age": _steps(rows["item_age"], [0, 28], "days", "never sold before"),
-        "shopper history": _steps(rows["past_purchases"], [1, 20, 80, 250], "purchases", "new shopper"),
-        "shopper absence": _steps(rows["away_days"], [0, 7, 28, 91, 182], "days", "new shopper"),
+        "item popularity": _steps(rows["rank"], [0, 50, 200, 500, 1000, 2000], "rank", "not sold in 28 days"),
+        "item age": _steps(rows["item_age"], [0, 28], "days", "not sold in 26 weeks"),
+        "shopper history": _steps(rows["past_purchases"], [1, 20, 80, 250], "purchases", "none in 26 weeks"),
+        "shopper absence": _steps(rows["away_days"], [0, 7, 28, 91], "days", "more than 26 weeks"),
         "bought before": pd.Series(np.where(rows["repeat"], "yes", "no"), index=rows.index),
     }
     return pd.DataFrame({name: column for name, column in columns.items() if column[is_reference].nunique() > 1})

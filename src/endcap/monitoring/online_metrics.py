@@ -73,17 +73,17 @@ def check_online(
 ) -> list[Check]:
     """Did a rate fall below `min_ratio` of what it was in the `previous` intervals?
 
-    Only where both sides have `min_requests` and shoppers did act before; and only when a bootstrap over shoppers leaves no
-    doubt (95 % of the resampled rates lie below the threshold), so that a handful of requests is no alarm.
+    With fewer than `min_requests` on a side the threshold is 0: the rate is shown, and nothing is concluded. Nor is it unless
+    95 % of the rates lie below the threshold when shoppers are drawn anew (bootstrap). A rate nobody ever had is left out.
     """
     now = _between(requests, windows.start, windows.end)
     before = _between(requests, windows.start - previous * windows.length, windows.start)
     checks = []
     for name, column in RATES.items():
-        if min(len(now), len(before)) < min_requests or not before[column].any():
+        if not now[column].any() and not before[column].any():
             continue
-        usual, value = float(before[column].mean()), float(now[column].mean())
-        allowed = min_ratio * usual
+        usual, value = float(before[column].mean()) if len(before) else 0.0, float(now[column].mean()) if len(now) else 0.0
+        allowed = min_ratio * usual if min(len(now), len(before)) >= min_requests else 0.0
         fell = value < allowed and _upper(now, column, seed) < allowed
         history = [
             _between(before, windows.start - back * windows.length, windows.start - (back - 1) * windows.length)[column]

@@ -50,20 +50,46 @@ def text_points(
         catalog: the dataset version's catalogue, the same columns.
         bought: the item of each purchase in the current interval; what nobody bought now needs no new vector, and beyond
             MAX_ENCODED the least bought are left out of the comparison.
-        encode: rows of the catalogue to (N, D) vectors.
+        encode: rows of the catalogue to (N, D) vectors; zeros where there is none. Items without a vector are left out.
     """
-    before = {str(item): place for place, item in enumerate(learnt["item_id"])}
+    has_text = np.any(vectors_ID, axis=1).tolist()
+    before = {str(item): place for place, item in enumerate(learnt["item_id"]) if has_text[place]}
     wanted = catalog[catalog["item_id"].isin(bought)].drop_duplicates("item_id")
     old = learnt.set_index("item_id")[list(columns)].fillna("").reindex(wanted["item_id"])
     same = (old.to_numpy(object) == wanted[list(columns)].fillna("").to_numpy(object)).all(axis=1)
-    now = {str(item): before[str(item)] for item in wanted.loc[same, "item_id"]}
+    now = {str(item): before[str(item)] for item in wanted.loc[same, "item_id"] if str(item) in before}
     changed = wanted[~same].set_index("item_id", drop=False)
     order = bought[bought.isin(changed.index)].value_counts().index[:MAX_ENCODED]
     vectors = [_unit(vectors_ID)]
     if len(order):
-        vectors.append(_unit(encode(changed.loc[order].reset_index(drop=True))))
-        now |= {str(item): len(before) + place for place, item in enumerate(order)}
+        fresh = encode(changed.loc[order].reset_index(drop=True))
+        vectors.append(_unit(fresh))
+        now |= {str(item): len(vectors_ID) + row for row, item in enumerate(order) if fresh[row].any()}
     return TextPoints(np.concatenate(vectors), before, now)
+
+
+def item_texts(catalog: pd.DataFrame) -> list[str]:
+    """The text of each item as the champion's encoder read it: what is known of title, brand, category, description.
+
+    >>> item_texts(pd.DataFrame({"title": ["Mug"], "brand": [None], "category": ["Kitchen"], "description": ["Mug"]}))
+    ['Mug. Kitchen']
+    """
+    fields = catalog.reindex(columns=["title", "brand", "category", "description"]).astype("string").fillna("")
+    return [". ".join(dict.fromkeys(part for part in row if part)) for row in fields.itertuples(index=False)]
+
+
+def movers(purchases: pd.DataFrame, windows: Windows, catalog: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+    """The items whose share of all purchases rose most and fell most: title, before, now (shares)."""
+    times = purchases["time"]
+    reference = purchases.loc[(times >= windows.reference_start) & (times < windows.reference_end), "item_id"]
+    current = purchases.loc[(times >= windows.start) & (times < windows.end), "item_id"]
+    shares = pd.DataFrame(
+        {"before": reference.value_counts(normalize=True), "now": current.value_counts(normalize=True)}
+    ).fillna(0.0)
+    order = (shares["now"] - shares["before"]).sort_values(ascending=False, kind="stable").index
+    chosen = shares.loc[[*order[:most], *order[-most:]]] if len(order) > 2 * most else shares.loc[order]
+    titles = catalog.drop_duplicates("item_id").set_index("item_id")["title"].reindex(chosen.index)
+    return chosen.assign(title=titles.fillna(pd.Series(chosen.index, index=chosen.index))).reset_index(drop=True)
 
 
 def check_text(
