@@ -99,6 +99,8 @@ def _watch(
     model: ModelVersion,
 ) -> tuple[Windows, Watched]:
     """Load what is compared, and compare it."""
+    import numpy as np
+
     from endcap.data.locks import scratch
     from endcap.models.blend import BlendedRecommender
     from endcap.monitoring.watch import Champion, watch
@@ -109,7 +111,7 @@ def _watch(
         windows = _windows(folder / "dataset", card, champion, params)
         events, catalog = _read(folder / "dataset", windows)
     exposures = _exposures(settings, windows, params.monitoring.online_intervals)
-    known = Champion(champion, champion.items, champion.model.text.numpy())
+    known = Champion(champion, champion.items, np.asarray(champion.model.state_dict()["text"]))
     encode = _encoder(settings, params, champion)
     return windows, watch(events, catalog, exposures, known, windows, params.monitoring, encode)
 
