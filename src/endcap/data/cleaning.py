@@ -90,7 +90,8 @@ def _of_shoppers(purchases: pa.Table, user_ids: pd.Series[str]) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     wanted = pa.array(user_ids.unique().tolist(), pa.string())
-    return purchases.filter(pc.is_in(purchases["user_id"], value_set=wanted)).to_pandas()
+    theirs: pd.DataFrame = purchases.filter(pc.is_in(purchases["user_id"], value_set=wanted)).to_pandas()
+    return theirs
 
 
 def _pair(returns: pd.DataFrame, bought: pd.DataFrame, known: pd.DataFrame, counts: dict[str, int]) -> dict[str, pd.Timestamp]:

@@ -1,7 +1,7 @@
 """A public shop as a stream of events: UCI Online Retail. The generated shop is `policy/simulator.py`.
 
 A line of an invoice is a purchase; a line of a cancellation (invoice "C…") is a purchase with a negative quantity. All lines
-are passed on, also those without customer, price or proper code: to judge them is the work of `validation.py` and `cleaning.py`.
+are passed on, also those without customer, price or proper code: to judge them is the work of `validation.py`, `cleaning.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class OnlineRetail:
         """(events, catalogue) of start <= time < end, in event_schema and catalog_schema.
 
         The catalogue holds the items of the period that have a name. Title: the most frequent name of all sold lines before
-        `end`; price: the median of their unit prices; available_from: when the item was first seen. Nothing after `end` is used.
+        `end`; price: the median of their unit prices; available_from: when first seen. Nothing after `end` is used.
         """
         past = self._lines[self._lines["time"] < end]
         lines = past[past["time"] >= start]

@@ -1,0 +1,69 @@
+"""The result page of a validation: Great Expectations' own rendering in a page that needs no network.
+
+The library's page loads its styles from five other sites; a closed network would show it bare. So its sections are rendered
+here into a page that carries its style (`validation_page.css`), under a list of what failed in plain words.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from endcap.contracts import CheckResult
+
+_STYLE = Path(__file__).with_suffix(".css")
+
+
+def write_page(result: Any, path: Path, title: str, checks: Sequence[CheckResult]) -> Path:
+    """Render a suite's result (ExpectationSuiteValidationResult) into `path`, whole or not at all."""
+    page = _page(title, checks, _sections(result))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(page, encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def _sections(result: Any) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library's own notices about its dependencies
+        from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+        from great_expectations.render.view.view import DefaultJinjaSectionView
+
+        result.meta.setdefault("run_id", {"run_name": result.suite_name, "run_time": ""})
+        document = ValidationResultsPageRenderer().render(result).to_json_dict()
+        view: Any = DefaultJinjaSectionView()
+        parts = [
+            view.render({"section": section, "section_loop": {"index": index}})
+            for index, section in enumerate(document["sections"], start=1)
+        ]
+    return "\n".join(parts)
+
+
+def _page(title: str, checks: Sequence[CheckResult], sections: str) -> str:
+    failed = [check for check in checks if not check.passed]
+    blocked = sum(check.blocking for check in failed)
+    verdict, kind = (f"Rejected: {blocked} blocking checks failed", "bad") if blocked else ("Accepted", "good")
+    if not blocked and failed:
+        verdict = f"Accepted with {len(failed)} warnings"
+    findings = "".join(_finding(check) for check in sorted(failed, key=lambda check: not check.blocking))
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head>
+<body><header class="{kind}"><p>{html.escape(title)}</p><h1>{verdict}</h1>
+<p>{len(checks) - len(failed)} of {len(checks)} checks passed.</p></header>
+<main>{f'<ol class="findings">{findings}</ol>' if findings else ""}
+{sections}</main></body></html>
+"""
+
+
+def _finding(check: CheckResult) -> str:
+    kind = "blocking" if check.blocking else "warning"
+    return (
+        f'<li><span class="tag {kind}">{kind}</span> <strong>{html.escape(check.expected)}</strong>'
+        f"<br>Found {html.escape(check.observed)} <code>{html.escape(check.name)}</code></li>"
+    )
