@@ -85,6 +85,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": read_secret(home.secrets / "airflow_jwt.key"),
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,  # seconds; the default of 1 is paid once between any two tasks
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+        "WORKERS__EXECUTION_API_TIMEOUT": 60,  # seconds; the default of 5 fails tasks on a machine that is busy training
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 60,
