@@ -52,7 +52,7 @@ class Counts:
         return {"recent": np.repeat(base[None, :], shape[0], axis=0), "own": own, "collaborative": together}
 
 
-@pytest.fixture()
+@pytest.fixture
 def recommender() -> Recommender:
     return Recommender(Counts(), ItemTable.of(ROWS, IDS), repeat_surfaces=["home"])
 
@@ -146,7 +146,7 @@ def test_alike_items_are_called_similar(recommender: Recommender) -> None:
     model.vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0], [0, -1], [-1, 1]], np.float32)
     request = Request(bought("tea"), NOW, k=6, explain=True)
     reasons = {place.item_id: place.reasons for place in recommender.recommend(request)}
-    assert [r.text for r in reasons["mate"]][0] == "Similar to Green tea"
+    assert next(r.text for r in reasons["mate"]) == "Similar to Green tea"
     assert all(reason.kind != "similar" for reason in reasons["mug"])
 
 

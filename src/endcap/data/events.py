@@ -165,7 +165,11 @@ class EventLog:
 
     def _dicts(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._answering(), self._engine.connect() as connection:
-            return [{**row, "time": moment(row["time"])} for row in connection.execute(query).mappings()]
+            result = connection.execute(query)
+            names, rows = list(result.keys()), result.fetchall()
+        time = names.index("time")
+        names.append("time")  # the last one counts
+        return [dict(zip(names, (*row, moment(row[time])), strict=True)) for row in rows]
 
     def _table(self, query: sa.Select[Any], schema: pa.Schema) -> pa.Table:
         import pyarrow as pa

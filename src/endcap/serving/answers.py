@@ -15,7 +15,6 @@ from endcap.contracts import EventType
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonymise
 from endcap.errors import InputError, ServiceUnavailable
-from endcap.models.history import History
 from endcap.ranking.items import Filters
 from endcap.recommender import GREEDY, Recommendation, Recommender, Request
 from endcap.serving import fallback
@@ -103,7 +102,7 @@ class Answers:
         session += [{"item_id": item, "type": EventType.VIEW.value, "time": now} for item in hidden]
         asked = body.filters
         filters = Filters(frozenset(asked.categories), frozenset(asked.brands), asked.price_min, asked.price_max)
-        history = History.from_events(what_is_known(past, session, now))
+        history = what_is_known(past, session, now)
         return Request(history, now, body.surface.value, body.k, filters, hidden, body.diversity, body.explain)
 
     def _choose(self, request: Request, log_away: bool) -> _Slate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from endcap.release.registry import Registry
 from endcap.release.signing import Keys
 from endcap.serving.answers import Answers
 from endcap.serving.event_intake import Door
-from endcap.serving.exposure_log import ExposureLog
+from endcap.serving.exposure_log import ExposureLog, Rows
 from endcap.serving.fallback import Fallback
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
@@ -47,7 +48,8 @@ class Service:
         self.metrics = Metrics()
         self._event_log = EventLog(settings.event_log_url)
         self._watch = LogWatch(self._event_log, self.metrics)
-        self._exposures = ExposureLog(self._event_log.append_exposures)
+        self._writing = threading.Lock()  # SQLite lets one write at a time, and its own queue is a poll
+        self._exposures = ExposureLog(self._append_exposures)
         self.models = ModelStore(
             source or Registry(settings.mlflow_url),
             Keys.load(home.secrets),
@@ -94,7 +96,8 @@ class Service:
         intake = self._door.check(body, media_type, datetime.now(UTC))
         self._watch.require()
         try:
-            appended = self._event_log.append(intake.events)
+            with self._writing:
+                appended = self._event_log.append(intake.events)
         except ServiceUnavailable as error:
             self._watch.failed(error)
             raise
@@ -105,6 +108,10 @@ class Service:
         ):
             self.metrics.events.labels(outcome).inc(count)
         return EventsAnswer(accepted=appended.accepted, duplicates=appended.duplicates, rejected=intake.rejected)
+
+    def _append_exposures(self, rows: Rows) -> None:
+        with self._writing:
+            self._event_log.append_exposures(rows)
 
     def knows(self, item_id: str) -> bool:
         """Whether the serving model (or, without one, the fallback) can show this item."""

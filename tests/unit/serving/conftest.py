@@ -109,19 +109,19 @@ class Shelf:
         return target
 
 
-@pytest.fixture()
+@pytest.fixture
 def shelf(settings: Settings, tmp_path: Path) -> Shelf:
     return Shelf(tmp_path / "shelf", Keys.load(settings.paths.secrets))
 
 
-@pytest.fixture()
+@pytest.fixture
 def service(settings: Settings, params: Params, shelf: Shelf) -> Service:
     """Not started; its store is checked by hand (`service.models.check()`)."""
     quiet = params.model_copy(update={"serving": params.serving.model_copy(update={"reload_seconds": 3600.0})})
     return Service(settings, quiet, shelf, CountingModel.load)
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(service: Service) -> Iterator[TestClient]:
     with TestClient(create_app(service=service), raise_server_exceptions=False) as client:
         yield client

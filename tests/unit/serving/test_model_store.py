@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.unit.serving.conftest import CountingModel, Shelf
 
 from endcap.config import Params, Settings
 from endcap.errors import RegistryError
@@ -13,7 +14,6 @@ from endcap.release.records import GATE, PROMOTION
 from endcap.release.signing import Keys
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import LAST_GOOD, ModelStore
-from tests.unit.serving.conftest import CountingModel, Shelf
 
 
 def store_of(settings: Settings, params: Params, shelf: Shelf) -> ModelStore:
@@ -28,7 +28,7 @@ def store_of(settings: Settings, params: Params, shelf: Shelf) -> ModelStore:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(settings: Settings, params: Params, shelf: Shelf) -> ModelStore:
     return store_of(settings, params, shelf)
 

@@ -6,16 +6,18 @@ import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi.testclient import TestClient
+from tests.unit.serving.conftest import ITEMS, Shelf, catalogue, event, in_threads
 
 from endcap.config import Settings
 from endcap.data.events import EventLog
 from endcap.errors import ServiceUnavailable
 from endcap.serving.service import Service
-from tests.unit.serving.conftest import ITEMS, Shelf, catalogue, event, in_threads
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 
 def ask(client: TestClient, **body: Any) -> dict[str, Any]:
@@ -34,14 +36,14 @@ def metric(client: TestClient, line: str) -> float:
     return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
 
 
-@pytest.fixture()
+@pytest.fixture
 def log(settings: Settings) -> EventLog:
     log = EventLog(settings.event_log_url)
     log.create()
     return log
 
 
-@pytest.fixture()
+@pytest.fixture
 def served(client: TestClient, service: Service, shelf: Shelf) -> TestClient:
     """A client of a service that serves model 1."""
     shelf.publish(1)
