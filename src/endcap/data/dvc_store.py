@@ -5,7 +5,6 @@ Not here: git and version numbers (versions.py).
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from endcap.config import Home
+from endcap.data.disk import full, is_full, require_room
 from endcap.errors import DatasetError, EndcapError, ServiceUnavailable
 
 REMOTE = "storage"
@@ -54,9 +54,18 @@ class DvcStore:
         config.write()
 
     def add(self, directory: Path) -> bytes:
-        """Take `directory` into the cache; it becomes links to it. Returns the pointer file's text (`<name>.dvc`)."""
+        """Take `directory` into the cache; it becomes links to it. Returns the pointer file's text (`<name>.dvc`).
+
+        Raises:
+            DatasetError: the disk of the cache or of a folder remote has no room for it.
+        """
         self.configure(directory.parent)
-        with self._open(directory.parent, f"taking {directory.name} into the DVC cache") as repo:
+        fresh = _fresh_bytes(directory)
+        doing = f"taking {directory.name} into the DVC cache"
+        require_room(self._home.dvc_cache, fresh, doing)
+        if "://" not in self.remote_url:
+            require_room(Path(self.remote_url), fresh, "pushing to the DVC remote")
+        with self._open(directory.parent, doing) as repo:
             repo.add(str(directory))
         return Path(_pointer(directory)).read_bytes()
 
@@ -112,36 +121,33 @@ class DvcStore:
 
     @contextmanager
     def _open(self, root: Path, doing: str) -> Iterator[Any]:
+        from dvc.cachemgr import CacheManager
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
+        from dvc_data.hashfile.state import StateNoop
 
         try:
             with Repo(str(root)) as repo:
+                # A folder that lives for seconds needs no database of hashes, which moreover retries for ever on a full disk.
+                repo.state.close()
+                repo.state = StateNoop()
+                repo.cache = CacheManager(repo)
                 yield repo
         except EndcapError:
             raise
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _full(doing, error) from error
-            raise self._away(error) if "remote" in doing else error from error
         except DvcException as error:
-            raise DatasetError(
-                f"failed while {doing}: {error}", field="dvc", action="See docs/runbooks/dvc-remote-away.md."
-            ) from error
-        except (
-            Exception
-        ) as error:  # object stores raise their own libraries' errors (botocore, aiohttp, azure), which cannot be listed
+            if is_full(error):
+                raise full(doing, error) from error
+            raise DatasetError(f"failed while {doing}: {error}", field="dvc", action="See docs/runbooks/.") from error
+        except Exception as error:  # object stores raise their own libraries' errors (botocore, azure), which cannot be listed
+            if is_full(error):
+                raise full(doing, error) from error
             raise (self._away(error) if "remote" in doing else error) from error
 
     def _away(self, error: Exception) -> EndcapError:
         """The error to raise when the remote failed: a full disk if that is why, else ServiceUnavailable."""
-        chain: BaseException | None = error
-        while chain is not None:
-            if isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT):
-                return _full("writing to the DVC remote", chain)
-            chain = chain.__cause__ or chain.__context__
-        if full := _disk_is_full(self.remote_url):
-            return _full("writing to the DVC remote", full)
+        if is_full(error):
+            return full("writing to the DVC remote", error)
         return ServiceUnavailable(
             f"the DVC remote does not answer ({error})",
             field="ENDCAP_DVC_REMOTE_URL",
@@ -160,23 +166,6 @@ def _pointer(directory: Path) -> str:
     return str(directory.with_name(f"{directory.name}.dvc"))
 
 
-def _full(doing: str, error: OSError) -> DatasetError:
-    return DatasetError(
-        f"the disk is full ({error})",
-        field=doing,
-        action="Nothing was changed. Free some space and run it again: docs/runbooks/disk-full.md.",
-    )
-
-
-def _disk_is_full(url: str) -> OSError | None:
-    """The error of writing 64 KiB into a folder remote, when that is that its disk is full."""
-    probe = Path(url) / ".endcap-probe"
-    if "://" in url or not probe.parent.is_dir():
-        return None
-    try:
-        probe.write_bytes(b"\0" * 65_536)
-    except OSError as error:
-        return error if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-    finally:
-        probe.unlink(missing_ok=True)
-    return None
+def _fresh_bytes(directory: Path) -> int:
+    """Size of the files that are no links into the cache."""
+    return sum(status.st_size for path in directory.rglob("*") if path.is_file() and (status := path.stat()).st_nlink == 1)

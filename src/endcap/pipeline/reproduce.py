@@ -1,4 +1,7 @@
-"""Stages of dvc.yaml in a run's workspace, by DVC: run, or restored from the cache when nothing they depend on changed."""
+"""Stages of dvc.yaml in a run's workspace, by DVC: run, or restored from the cache when nothing they depend on changed.
+
+`reproduce_model` rebuilds a registered version from its lineage alone and compares.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,28 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from endcap.config import load_settings
+from endcap.config import Settings, load_settings
+from endcap.data.disk import require_room
 from endcap.data.locks import locked
-from endcap.errors import ConfigError, TrainingError
+from endcap.errors import ConfigError, RegistryError, TrainingError
 from endcap.pipeline import workspace as workspaces
+from endcap.pipeline.code import CodeVersion
+
+if TYPE_CHECKING:
+    from endcap.contracts import ModelVersion
 
 log = logging.getLogger(__name__)
 
 RAN, CACHED, UNCHANGED = "ran", "cached", "unchanged"
+_ROOM_BYTES = 64 * 2**20  # DVC waits for ever when its own databases meet a full disk
 _GROUP = ".dvc/tmp/endcap-group"  # process group of the stage that runs, or ran when its parent was killed
 _DVC_LOCK = ".dvc/tmp/rwlock"  # DVC believes in the process ids that a kill leaves in it
 _OURS = ("ENDCAP_PARAMS", "ENDCAP_PROJECT", "DVC_ROOT", "DVC_STAGE", "DVC_SITE_CACHE_DIR")
@@ -42,8 +53,8 @@ def run_stage(workspace: str | Path, stage: str, *, force: bool = False) -> dict
 
     Raises:
         ConfigError: dvc.yaml has no such stage.
+        DatasetError: no such workspace, or the disk is full.
         TrainingError: the stage failed; the message ends with the last lines of its log.
-        DatasetError: no such workspace.
     """
     root = Path(workspace).resolve()
     workspaces.read(root)
@@ -53,12 +64,69 @@ def run_stage(workspace: str | Path, stage: str, *, force: bool = False) -> dict
     if force:
         command += ["--force", "--no-run-cache"]
     started = time.monotonic()
+    require_room(root, _ROOM_BYTES, f"stage {stage}")
     with locked(root / workspaces.LOCK):
         _stop_leftover(root)
         status = _stream(command, root, stage)
     seconds = round(time.monotonic() - started, 2)
     log.info("stage done", extra={"stage": stage, "status": status, "seconds": seconds, "workspace": root.name})
     return {"stage": stage, "status": status, "seconds": seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A metric of a version as it was registered, and as its rebuild has it."""
+
+    metric: str
+    original: float
+    rebuilt: float
+
+    @property
+    def difference(self) -> float:
+        return self.rebuilt - self.original
+
+
+def reproduce_model(version: str) -> list[Comparison]:
+    """Rebuild a version from its code tree, dataset version, parameters and parent in a fresh workspace; compare the metrics.
+
+    Nothing is taken from the cache of runs. The rebuild is not registered; its workspace stays until it is pruned.
+
+    Raises:
+        RegistryError: no such version, or it carries no lineage.
+        DatasetError: its dataset version or code snapshot is lost.
+        TrainingError: a stage failed.
+        ServiceUnavailable: MLflow or the DVC remote does not answer.
+    """
+    from endcap.release.candidate import read_metrics
+
+    settings = load_settings()
+    model, metrics = registered(settings, version)
+    tree = model.tags.get("code_tree", "")
+    if not tree:
+        raise RegistryError(
+            "has no tag code_tree", field=f"model {model.version}", action="Only what Endcap trained can be rebuilt."
+        )
+    root = workspaces.create(
+        f"reproduce-model-{model.version}-{uuid.uuid4().hex[:8]}",
+        dataset_version=model.dataset_version,
+        kind=model.kind,
+        parent_version=model.parent_version,
+        code_version=CodeVersion(model.code_commit, tree),
+    )
+    for stage in stages(root):
+        run_stage(root, stage, force=True)
+    rebuilt = read_metrics(root / "work" / "evaluation" / "metrics.json")
+    return [Comparison(name, metrics[name], rebuilt[name]) for name in sorted(rebuilt) if name in metrics]
+
+
+def registered(settings: Settings, version: str) -> tuple[ModelVersion, dict[str, float]]:
+    """A version in the registry and the metrics of its run."""
+    from endcap.release.connection import Connection
+    from endcap.release.registry import Registry
+
+    model = Registry(settings.mlflow_url).get(version)
+    with Connection(settings.mlflow_url).open(f"reading the metrics of model {model.version}") as client:
+        return model, dict(client.get_run(model.run_id).data.metrics)
 
 
 def _stream(command: list[str], root: Path, stage: str) -> str:

@@ -28,7 +28,7 @@ from endcap.errors import ConfigError, DatasetError, ReleaseError
 from endcap.pipeline import code
 
 if TYPE_CHECKING:
-    from endcap.contracts import ModelVersion
+    from endcap.contracts import DatasetVersion, ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,28 @@ def read(workspace: Path | str) -> Workspace:
     except FileNotFoundError as error:
         action = f"The newest {KEEP} are kept. Start the run again from its first task."
         raise DatasetError("no such workspace", field="workspace", value=str(workspace), action=action) from error
+
+
+def pull(
+    root: Path, dataset_version: str = "latest", kind: str = ModelKind.FULL, parent_version: str | None = None
+) -> DatasetVersion:
+    """Put `data/dataset` (copies) and `data/parent` into the user's own checkout, for `dvc repro` by hand.
+
+    A checkout without `.dvc/config.local` gets one with the shared cache, so that what a DAG has run is restored here too.
+
+    Raises:
+        DatasetError, ConfigError, ReleaseError, ServiceUnavailable: as create().
+    """
+    settings = load_settings()
+    if not (root / "dvc.yaml").exists():
+        raise ConfigError("is not an Endcap project: it has no dvc.yaml", field="current folder", value=str(root))
+    datasets = DatasetRepository(settings.paths, settings.dvc_remote_url)
+    card = datasets.checkout(dataset_version, root / "data" / "dataset", links=False)
+    place_parent(settings, root / "data" / "parent", kind, parent_version)
+    if not (root / ".dvc" / "config.local").exists():
+        store = DvcStore(settings.paths, settings.dvc_remote_url)
+        store.configure(root, "config.local", git=(root / ".git").exists())
+    return card
 
 
 def place_parent(settings: Settings, target: Path, kind: str, parent_version: str | None) -> str | None:
