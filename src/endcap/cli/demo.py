@@ -17,8 +17,9 @@ def demo(
 ) -> None:
     """Play the main job end to end and leave the stack up.
 
-    History is ingested, validated, cleaned and versioned; a first champion is trained, judged, approved and served; then weeks of
-    shoppers are replayed, a poisoned batch and a spoiled candidate among them. Interrupted or run again, it goes on from what it finds.
+    History is ingested, validated, cleaned and versioned; a first champion is trained, judged, approved and served;
+    then weeks of shoppers are replayed, a poisoned batch and a spoiled candidate among them. Interrupted or run again,
+    it goes on from what it finds.
     """
     from endcap.config import Params, load_params, load_settings
     from endcap.demo.play import Demo

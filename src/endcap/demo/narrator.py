@@ -5,11 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.status import Status
+if TYPE_CHECKING:
+    from rich.console import Console
 
-MARKS = {"success": "[green]●[/]", "running": "[yellow]◐[/]", "failed": "[red]●[/]", "skipped": "[dim]○[/]", "awaiting_input": "[blue]?[/]"}
+MARKS = {
+    "success": "[green]●[/]",
+    "running": "[yellow]◐[/]",
+    "failed": "[red]●[/]",
+    "skipped": "[dim]○[/]",
+    "awaiting_input": "[blue]?[/]",
+}
 
 
 class Narrator:
@@ -18,14 +25,12 @@ class Narrator:
     def __init__(self, console: Console, seconds: dict[str, float]) -> None:
         self.console = console
         self.seconds = seconds
-        self._status: Status | None = None
 
     @contextmanager
     def step(self, name: str, title: str) -> Iterator[Callable[[str], None]]:
         """Run a step; the yielded function updates the live line."""
         began = time.monotonic()
         with self.console.status(f"{title} …") as status:
-            self._status = status
 
             def update(text: str) -> None:
                 status.update(f"{title} … [dim]{time.monotonic() - began:.0f} s[/] {text}")
@@ -35,8 +40,6 @@ class Narrator:
             except BaseException:
                 self.console.print(f"  [red]✗[/] {title} [dim]{time.monotonic() - began:.1f} s[/]")
                 raise
-            finally:
-                self._status = None
         self.seconds[name] = round(time.monotonic() - began, 1)
         self.console.print(f"  [green]✓[/] {title} [dim]{self.seconds[name]:.1f} s[/]")
 

@@ -1,15 +1,13 @@
-"""The main job, played on a shop: history in, first champion, weeks of shoppers, a poisoned batch, a spoiled candidate, the summary.
+"""The main job, played on a shop: history in, a first champion, weeks of shoppers, what must be refused, the summary.
 
-Every step goes through what a user would use: Airflow's API, the HTTP service, the registry. Each is done once (see `state.py`).
+Every step goes through what a user would use: Airflow's API, the HTTP service, the registry. Each is done once (`state.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from endcap import stack
 from endcap.config import Params, Settings
@@ -20,6 +18,9 @@ from endcap.demo.shop_front import ShopFront
 from endcap.demo.shops import DemoShop, choose_shop
 from endcap.demo.state import DemoState
 from endcap.errors import EndcapError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 APPROVAL = "approve"
 POISONED_WEEK, SPOILED_WEEK = 1, 2
@@ -83,7 +84,8 @@ class Demo:
         name = f"week{number}"
         self._once(f"{name}_serving", "Who serves this week", lambda: {"champion": self.front.model_version()}, quiet=True)
         sent = self._once(f"{name}_replay", "Shoppers ask and buy, day by day", lambda: self._replay(shop, start, end))
-        self.tell.say(f"{sent['requests']:,} requests, {sent['accepted']:,} events; {sent['hit_rate']:.1%} of the slates held a purchase of that day.")
+        hits = f"{sent['hit_rate']:.1%} of the slates held a purchase of that day"
+        self.tell.say(f"{sent['requests']:,} requests, {sent['accepted']:,} events; {hits}.")
         if number == POISONED_WEEK:
             self._poison(shop, start)
         dataset = self._once(f"{name}_ingest", "Ingested, validated, versioned", lambda: self._ingest(start, end))
@@ -123,7 +125,11 @@ class Demo:
     def _drift(self, dataset: dict[str, Any]) -> dict[str, Any]:
         run = self.airflow.started_by("monitor_models", DagRun(**dataset["run"]))
         if run is None:
-            raise EndcapError("no drift check was started by the new dataset version", field="monitor_models", value=dataset["dataset_version"])
+            raise EndcapError(
+                "no drift check was started by the new dataset version",
+                field="monitor_models",
+                value=dataset["dataset_version"],
+            )
         run = self._finish(run)
         check: dict[str, Any] = self.airflow.xcom(run, "check_drift")
         return {**check, "run": asdict(run), "started_update": self.airflow.tasks(run).get("announce_drift") == "success"}
@@ -184,9 +190,16 @@ class Demo:
             conf = {"interval_start": start.isoformat(), "interval_end": end.isoformat(), "source": batch}
             run = self._finish(self.airflow.trigger("ingest_events", conf))
             if run.state == "success":
-                raise EndcapError("a poisoned batch was accepted", field="ingest_events", value=batch, action="This is a defect.")
+                raise EndcapError(
+                    "a poisoned batch was accepted", field="ingest_events", value=batch, action="This is a defect."
+                )
             check = self.airflow.xcom(run, "validate_batch")
-            return {"batch": batch, "reasons": check["reasons"], "report": check["report_url"], "run_url": self.airflow.link(run)}
+            return {
+                "batch": batch,
+                "reasons": check["reasons"],
+                "report": check["report_url"],
+                "run_url": self.airflow.link(run),
+            }
 
         result = self._once("poisoned", "A poisoned batch arrives and is quarantined whole", act)
         for reason in result["reasons"]:
@@ -195,9 +208,13 @@ class Demo:
     def _spoil(self, dataset: dict[str, Any]) -> None:
         def act() -> dict[str, Any]:
             candidate = sabotage.register_spoiled_candidate(self.settings, dataset["dataset_version"])
-            result = self._judge(self.airflow.trigger("promote_model", {"model_version": candidate["model_version"]}), candidate)
+            result = self._judge(
+                self.airflow.trigger("promote_model", {"model_version": candidate["model_version"]}), candidate
+            )
             if result["approved_by"]:
-                raise EndcapError("a spoiled candidate was promoted", field="model", value=candidate, action="This is a defect.")
+                raise EndcapError(
+                    "a spoiled candidate was promoted", field="model", value=candidate, action="This is a defect."
+                )
             return result
 
         result = self._once("spoiled", "A spoiled candidate meets the gates", act)

@@ -1,4 +1,4 @@
-"""How each model ranked each week before learning it: the frozen first champion, the champions of the day, and the baselines."""
+"""How each model ranked each week before learning it: the frozen first champion, the champions of the day, baselines."""
 
 from __future__ import annotations
 
@@ -39,11 +39,10 @@ def measure(dataset: Path, weeks: list[Week], frozen: Path, params: Params) -> p
     from endcap.models.repeats import OwnCounts
 
     events = read_events(dataset).to_pandas()
-    catalog = pd.read_parquet(dataset / "catalog.parquet")
     interactions = interactions_from_events(events)
     rows = []
     for week in weeks:
-        baselines = (OwnCounts(params.recent_days), ItemKnn(), Popularity(params.recent_days), Popularity())
+        baselines: tuple[Any, ...] = (OwnCounts(params.recent_days), ItemKnn(), Popularity(params.recent_days), Popularity())
         scorers: dict[str, Any] = {FROZEN: BlendedRecommender.load(frozen), UPDATED: BlendedRecommender.load(week.champion)}
         scorers |= {name: scorer.fit(interactions, week.start) for name, scorer in zip(BASELINES, baselines, strict=True)}
         seen = events[events["time"] < week.end]
@@ -57,10 +56,8 @@ def weekly(measured: pd.DataFrame, k: int) -> list[dict[str, Any]]:
     columns = [f"recall_at_{k}", f"ndcg_at_{k}", f"recall_at_{k}_new", f"ndcg_at_{k}_new"]
     means = measured.groupby(["week", "model"], sort=False)[columns].mean().round(4)
     users = measured.groupby(["week", "model"], sort=False)["user_id"].nunique()
-    return [
-        {"week": week, "model": model, **row.to_dict(), "users": int(users[(week, model)])}
-        for (week, model), row in means.iterrows()
-    ]
+    table = means.assign(users=users).reset_index()
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def intervals(measured: pd.DataFrame, params: Params) -> list[dict[str, Any]]:
@@ -103,10 +100,14 @@ def plot(rows: list[dict[str, Any]], k: int, path: Path) -> None:
 
     weeks = list(dict.fromkeys(row["week"] for row in rows))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    colours = dict(zip((UPDATED, FROZEN, *BASELINES), ("#0b6e4f", "#7cb518", "#f3722c", "#577590", "#b0a8b9", "#d9d4dd"), strict=True))
+    colours = dict(
+        zip((UPDATED, FROZEN, *BASELINES), ("#0b6e4f", "#7cb518", "#f3722c", "#577590", "#b0a8b9", "#d9d4dd"), strict=True)
+    )
     for axis, suffix, title in ((axes[0], "", "all items"), (axes[1], "_new", "items new to the shopper")):
         for model, colour in colours.items():
-            values = [row[f"ndcg_at_{k}{suffix}"] for week in weeks for row in rows if row["week"] == week and row["model"] == model]
+            values = [
+                row[f"ndcg_at_{k}{suffix}"] for week in weeks for row in rows if row["week"] == week and row["model"] == model
+            ]
             axis.plot(weeks, values, marker="o", color=colour, label=model, linewidth=2.4 if model == UPDATED else 1.4)
         axis.set(title=f"NDCG@{k}, {title}", ylim=(0, None))
         axis.grid(alpha=0.25)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,21 @@ if TYPE_CHECKING:
 
 
 def land_poisoned_batch(settings: Settings, shop: DemoShop, start: datetime) -> str:
-    """Land a day of the shop's events with duplicated ids, prices in cents, times in the future and a broken column. Returns its batch id."""
+    """Land events with duplicated ids, prices in cents, times in the future and a broken column. Returns the batch's id."""
     import pandas as pd
 
-    day = shop.frame(start, start + pd.Timedelta(days=7)).head(400).copy()
+    from endcap.pipeline import landing
+
+    end = start + timedelta(days=7)
+    day = shop.deliver(start, end)[0].to_pandas().head(400)
     day["event_id"] = "poisoned-" + day["event_id"]
-    day["price"] = day["price"] * 100  # cents where the contract says the shop's currency
-    day.iloc[:40, day.columns.get_loc("event_id")] = day["event_id"].iloc[0]
-    day.iloc[40:60, day.columns.get_loc("time")] = pd.Timestamp.now(tz="UTC") + pd.Timedelta(days=365)
+    day["price"] *= 100  # cents where the contract says the shop's currency
+    day.loc[:39, "event_id"] = day["event_id"].iloc[0]
+    day.loc[40:59, "time"] = pd.Timestamp.now(tz="UTC") + pd.Timedelta(days=365)
     day["quantity"] = day["quantity"].astype(object)
-    day.iloc[60:80, day.columns.get_loc("quantity")] = "a dozen"  # not a number: breaks the schema
-    return shop.land(settings, day, "poisoned")
+    day.loc[60:79, "quantity"] = "a dozen"  # no number: breaks the schema
+    landed = landing.land_tables(day, source="poisoned", start=start, end=end, settings=settings)
+    return str(landed["batch_id"])
 
 
 def register_spoiled_candidate(settings: Settings, dataset_version: str) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""What the demo has done so far, in one JSON file, written whole after each step: an interrupted demo goes on where it stopped."""
+"""What the demo has done so far, in one JSON file written whole after each step: an interrupted demo goes on from there."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,4 +36,4 @@ class DemoState:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"done": self.done, "seconds": self.seconds}, indent=1), encoding="utf-8")
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)

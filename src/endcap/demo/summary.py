@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def write_summary(settings: Settings, params: Params, shop: DemoShop, state: Dem
     summary["weekly"], summary["intervals"] = rows, prequential.intervals(measured, params)
     temporary = folder / "summary.tmp"
     temporary.write_text(json.dumps(summary, indent=1, default=str), encoding="utf-8")
-    os.replace(temporary, folder / "summary.json")
+    temporary.replace(folder / "summary.json")
     _print(summary, params.evaluate.k, settings, tell)
     return summary
 
@@ -64,7 +63,9 @@ def _measure(
     return prequential.measure(dataset, weeks, frozen, params)
 
 
-def _collect(settings: Settings, shop: DemoShop, state: DemoState, repository: DatasetRepository, registry: Registry) -> dict[str, Any]:
+def _collect(
+    settings: Settings, shop: DemoShop, state: DemoState, repository: DatasetRepository, registry: Registry
+) -> dict[str, Any]:
     done = state.done
     weeks = [f"week{number}" for number in range(1, len(shop.weeks) + 1)]
     promotions = [done["first_promotion"], *(done[f"{week}_promotion"] for week in weeks)]
@@ -75,7 +76,13 @@ def _collect(settings: Settings, shop: DemoShop, state: DemoState, repository: D
         "shop": {"name": shop.name, "why": shop.why},
         "code_commit": code.snapshot().commit,
         "dataset_versions": [
-            {"version": v.version, "events": v.events, "added_events": v.added_events, "cleaning": v.cleaning, "interval_end": v.interval_end}
+            {
+                "version": v.version,
+                "events": v.events,
+                "added_events": v.added_events,
+                "cleaning": v.cleaning,
+                "interval_end": v.interval_end,
+            }
             for v in repository.versions()
         ],
         "model_versions": [
@@ -91,13 +98,23 @@ def _collect(settings: Settings, shop: DemoShop, state: DemoState, repository: D
         ],
         "champion": champion.version if champion else None,
         "quarantined": [
-            {"batch": done["poisoned"]["batch"], "reason": "; ".join(done["poisoned"]["reasons"]), "report": done["poisoned"]["report"]}
+            {
+                "batch": done["poisoned"]["batch"],
+                "reason": "; ".join(done["poisoned"]["reasons"]),
+                "report": done["poisoned"]["report"],
+            }
         ]
         if "poisoned" in done
         else [],
-        "refused_candidates": [{"version": p["model_version"], "failed_gates": p["failed_gates"], "run": p["run_url"]} for p in refused],
+        "refused_candidates": [
+            {"version": p["model_version"], "failed_gates": p["failed_gates"], "run": p["run_url"]} for p in refused
+        ],
         "drift": [
-            {"date": done[f"{w}_drift"]["date"], "drifted": done[f"{w}_drift"]["drifted"], "report": done[f"{w}_drift"]["report_url"]}
+            {
+                "date": done[f"{w}_drift"]["date"],
+                "drifted": done[f"{w}_drift"]["drifted"],
+                "report": done[f"{w}_drift"]["report_url"],
+            }
             for w in weeks
         ],
         "online": [{"week": week, **done[f"{week}_replay"]} for week in weeks],
@@ -123,17 +140,24 @@ def _print(summary: dict[str, Any], k: int, settings: Settings, tell: Narrator) 
     models = list(dict.fromkeys(row["model"] for row in summary["weekly"]))
     weeks = list(dict.fromkeys(row["week"] for row in summary["weekly"]))
     if weeks:
-        table = Table(title=f"NDCG@{k} on each week's real purchases, before they were learnt (in brackets: items new to the shopper)")
+        table = Table(
+            title=f"NDCG@{k} on each week's real purchases, before they were learnt (in brackets: items new to the shopper)"
+        )
         table.add_column("model")
         for week in weeks:
             table.add_column(week, justify="right")
-        cells = {(row["week"], row["model"]): f"{row[f'ndcg_at_{k}']:.4f} ({row[f'ndcg_at_{k}_new']:.4f})" for row in summary["weekly"]}
+        cells = {
+            (row["week"], row["model"]): f"{row[f'ndcg_at_{k}']:.4f} ({row[f'ndcg_at_{k}_new']:.4f})"
+            for row in summary["weekly"]
+        }
         for model in models:
             table.add_row(model, *(cells[(week, model)] for week in weeks))
         tell.console.print(table)
     for gap in summary["intervals"]:
         if gap["metric"] == f"ndcg_at_{k}":
-            tell.say(f"updated champion less {gap['against']}: {gap['difference']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
+            tell.say(
+                f"updated champion less {gap['against']}: {gap['difference']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
+            )
     for row in summary["model_versions"]:
         outcome = f"approved by {row['approved_by']}" if row["approved_by"] else "[red]refused[/]"
         serving = f"  ← {CHAMPION}" if row["version"] == summary["champion"] else ""
@@ -144,4 +168,3 @@ def _print(summary: dict[str, Any], k: int, settings: Settings, tell: Narrator) 
         tell.say(f"log-in {user:8} {password}")
     tell.say(f"Summary: {settings.paths.demo / 'summary.json'}   Picture: {settings.paths.demo / 'weekly.png'}")
     tell.say("The stack stays up until `make down`.")
-
