@@ -1,0 +1,151 @@
+"""The arrows that protect shoppers, and what every DAG owes its users."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["ingest_events", "monitor_models", "promote_model", "retrain_full", "update_incremental"]
+HEAVY = {"torch", "pandas", "numpy", "mlflow", "transformers", "great_expectations", "evidently", "sklearn"}
+
+
+def above(dag: Any, task_id: str) -> set[str]:
+    return set(dag.get_task(task_id).get_flat_relative_ids(upstream=True))
+
+
+def test_one_dag_a_file_named_like_it(dags: dict[str, Any]) -> None:
+    assert sorted(dags) == NAMES
+    for name in NAMES:
+        assert len((ROOT / "dags" / f"{name}.py").read_text().splitlines()) <= 80, "a DAG is a diagram"
+
+
+def test_reading_the_files_loads_nothing_heavy() -> None:
+    code = f"""
+import sys; sys.path.insert(0, "dags")
+import {", ".join(NAMES)}
+print(*sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ["retrain_full", "update_incremental"])
+def test_training_tasks_are_the_stages_of_dvc(dags: dict[str, Any], name: str) -> None:
+    stages = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    chain = ["make_workspace", *stages, "register_candidate"]
+    assert sorted(dags[name].task_ids) == sorted(chain)
+    for before, after in itertools.pairwise(chain):
+        assert before in dags[name].get_task(after).upstream_task_ids
+    assert {dags[name].get_task(stage).pool for stage in stages} == {"training"}
+
+
+def test_promotion_hangs_on_the_gates_and_on_a_person(dags: dict[str, Any]) -> None:
+    dag = dags["promote_model"]
+    assert above(dag, "promote") == {"evaluate_gates", "require_gates", "approve", "decide"}
+    assert dag.get_task("promote").upstream_task_ids == {"decide"}
+    assert dag.get_task("approve").upstream_task_ids == {"require_gates"}, "nobody is asked about a model that failed"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_task_runs_after_a_failure_above_it(dags: dict[str, Any], name: str) -> None:
+    assert {task.task_id: task.trigger_rule for task in dags[name].tasks if task.trigger_rule != "all_success"} == {}
+
+
+def test_a_time_out_never_approves(dags: dict[str, Any]) -> None:
+    approve = dags["promote_model"].get_task("approve")
+    assert approve.options == ["Approve", "Reject"]
+    assert not approve.defaults
+    assert approve.response_timeout.total_seconds() > 0
+    assert "summary_markdown" in approve.body
+    assert "report_url" in approve.body
+
+
+@pytest.mark.parametrize(
+    ("chosen", "then"), [(["Approve"], "promote"), (["Reject"], "reject"), ([], "reject"), (["Approve", "Reject"], "reject")]
+)
+def test_only_approve_promotes(dags: dict[str, Any], chosen: list[str], then: str) -> None:
+    decide = dags["promote_model"].get_task("decide")
+    assert decide.python_callable({"chosen_options": chosen}) == then
+
+
+def test_a_rejected_batch_reaches_no_version(dags: dict[str, Any]) -> None:
+    dag = dags["ingest_events"]
+    assert above(dag, "version_dataset") == {"collect_batch", "validate_batch", "accept_or_quarantine", "clean_batch"}
+    choose = dag.get_task("accept_or_quarantine").python_callable
+    assert (choose(True), choose(False)) == ("clean_batch", "quarantine_batch")
+    assert not dag.get_task("quarantine_batch").downstream_task_ids
+
+
+def test_assets_join_the_loop(dags: dict[str, Any]) -> None:
+    def outlets(name: str) -> set[str]:
+        return {asset.name for task in dags[name].tasks for asset in task.outlets}
+
+    def waits_for(name: str) -> set[str]:
+        return {asset.name for asset in dags[name].schedule or []}
+
+    assert {name: outlets(name) for name in NAMES} == {
+        "ingest_events": {"dataset"},
+        "monitor_models": {"drift"},
+        "promote_model": set(),
+        "retrain_full": {"candidate"},
+        "update_incremental": {"candidate"},
+    }
+    assert {name: waits_for(name) for name in NAMES if waits_for(name)} == {
+        "monitor_models": {"dataset"},
+        "promote_model": {"candidate"},
+        "update_incremental": {"drift"},
+    }
+    assert "update_wanted" in dags["monitor_models"].get_task("announce_drift").upstream_task_ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_failure_whose_message_is_the_point_is_not_tried_again(dags: dict[str, Any], name: str) -> None:
+    final = {"quarantine_batch", "require_gates", "reject", "approve"}
+    assert {task.task_id: task.retries for task in dags[name].tasks if (task.retries == 0) != (task.task_id in final)} == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docs_form_and_limits_are_complete(dags: dict[str, Any], name: str) -> None:
+    dag = dags[name]
+    for word in ("**When**", "**Steps**", "**Run again**", "**Runbooks**"):
+        assert word in dag.doc_md
+    for page in re.findall(r"docs/runbooks/[\w-]+\.md", dag.doc_md):
+        assert (ROOT / page).exists(), page
+    assert dag.dagrun_timeout
+    assert dag.max_active_runs < 16
+    assert "endcap" in dag.tags
+    assert list(dag.params), "a form to fill in"
+    for key in dag.params:
+        param = dag.params.get_param(key)
+        assert param.schema["title"]
+        assert param.description
+    for task in dag.tasks:
+        assert task.owner == "endcap"
+        assert task.execution_timeout or task.response_timeout
+
+
+def test_asset_events_say_what_the_run_is_about(dags: dict[str, Any]) -> None:
+    """The template takes the newest event's extra, and the form's value when no event started the run."""
+    from types import SimpleNamespace
+
+    from jinja2 import Environment
+
+    template = Environment(autoescape=False).from_string(dags["promote_model"].get_task("evaluate_gates").op_args[0])
+    events = {"candidate": [SimpleNamespace(extra={"model_version": "3"}), SimpleNamespace(extra={"model_version": "4"})]}
+    form = {"model_version": "9"}
+    assert template.render(triggering_asset_events=events, params=form) == "4"
+    assert template.render(triggering_asset_events={}, params=form) == "9"
+
+
+def test_the_generated_page_is_as_the_files_say(dags: dict[str, Any]) -> None:
+    from endcap.stack.dag_pages import render
+
+    assert (ROOT / "docs" / "dags.md").read_text() == render(dags), "run `make docs`"
