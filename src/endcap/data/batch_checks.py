@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Ingest
-from endcap.contracts import DatasetVersion
+from endcap.contracts import DatasetVersion, catalog_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,3 +92,15 @@ def _ratio(frame: pd.DataFrame, catalog: pa.Table) -> pd.Series[float]:
     price = pd.to_numeric(frame["price"], errors="coerce")
     ratio: pd.Series[float] = (price.where(price > 0) / listed).astype(float)
     return ratio
+
+
+def merge_catalogs(known: pa.Table, new: pa.Table) -> pa.Table:
+    """Both catalogues as one by item id: a new row replaces the known one, but the earliest `available_from` stays."""
+    import pyarrow as pa
+
+    both = pa.concat_tables([known.cast(catalog_schema()), new.select(catalog_schema().names).cast(catalog_schema())])
+    frame = both.to_pandas()
+    earliest = frame.groupby("item_id")["available_from"].min()
+    newest = frame.drop_duplicates("item_id", keep="last").sort_values("item_id")
+    newest = newest.assign(available_from=newest["item_id"].map(earliest))
+    return pa.Table.from_pandas(newest, schema=catalog_schema(), preserve_index=False)

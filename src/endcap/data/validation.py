@@ -96,9 +96,9 @@ def _run(suite: str, expectations: list[dict[str, Any]], frame: pd.DataFrame, pa
         from great_expectations import ExpectationSuite
         from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
         from great_expectations.exceptions.exceptions import GreatExpectationsError
-        from great_expectations.execution_engine import PandasExecutionEngine
-        from great_expectations.validator.validator import Validator
+        from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
         from great_expectations.validator.validation_statistics import calc_validation_statistics
+        from great_expectations.validator.validator import Validator
 
         validator = Validator(execution_engine=PandasExecutionEngine(batch_data_dict={suite: frame}))
         validator.metrics_calculator.show_progress_bars = False
@@ -157,7 +157,10 @@ def _observed(result: Any) -> str:
     value = details.get("observed_value", "")
     if isinstance(value, list):
         return f"{len(value):,} distinct values"
-    return f"{value:,.6g}" if isinstance(value, int | float) else str(value)
+    found = f"{value:,.6g}" if isinstance(value, int | float) else str(value)
+    limits = [result.expectation_config.kwargs.get(key) for key in ("min_value", "max_value")]
+    bounds = [f"{word} {limit}" for word, limit in zip(("at least", "at most"), limits, strict=True) if limit is not None]
+    return f"{found}, allowed {' and '.join(bounds)}" if bounds and not result.success else found
 
 
 def _exception(result: Any) -> str:

@@ -1,0 +1,236 @@
+"""From a shop's own columns to the contract: what `mapping.yaml` says, applied to a table.
+
+Whatever can be read is read; a cell that cannot is null and named in the column `unreadable`, so that validation rejects the
+batch with examples instead of guessing. Raw user ids become pseudonyms here, before anything is stored.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from endcap import contracts
+from endcap.data.privacy import pseudonymise_all
+from endcap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+UNREADABLE = "unreadable"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Joined(_Part):
+    """Several columns as one, joined by `-`; `numbered` adds which row with these values it is, so that each is unique."""
+
+    join: Annotated[list[str], Field(min_length=1)]
+    numbered: bool = False
+
+
+class TimeFormat(_Part):
+    format: str = Field("ISO8601", description="strptime pattern, or ISO8601.")
+    zone: str = Field("UTC", description="Of times that carry none.")
+
+
+class Csv(_Part):
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+
+
+class Mapping(_Part):
+    """A mapping file. `columns`: contract column → column of the file."""
+
+    kind: Literal["events", "catalog"] = "events"
+    columns: dict[str, str | Joined]
+    constants: dict[str, str | float] = {}
+    types: dict[str, contracts.EventType] = {}
+    time: TimeFormat = TimeFormat()
+    csv: Csv = Csv()
+    user_ids: Literal["raw", "pseudonyms"] = "raw"
+
+    @property
+    def schema(self) -> pa.Schema:
+        return contracts.event_schema() if self.kind == "events" else contracts.catalog_schema()
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """`table`: contract columns, plus `unreadable` when a cell could not be read; a column that the file lacks is missing."""
+
+    table: pa.Table
+    problems: list[str]
+
+
+def load_mapping(path: Path) -> Mapping:
+    """Read a mapping file. Raises InputError that names the key, its value and the nearest right one."""
+    try:
+        mapping = Mapping.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot be read ({error})", field=str(path), action="`examples/` has mappings to copy.") from error
+    except ValidationError as error:
+        bad = error.errors()[0]
+        name = ".".join(str(part) for part in bad["loc"]) or str(path)
+        action = f"Keys: {', '.join(Mapping.model_fields)}; `examples/` has mappings to copy."
+        raise InputError(f"{bad['msg']} in {path}", field=name, value=bad["input"], action=action) from error
+    for name in [*mapping.columns, *mapping.constants]:
+        if name not in mapping.schema.names:
+            raise InputError(
+                f"no column of the contract `{mapping.kind}`", field=name, action=_nearest(name, mapping.schema.names)
+            )
+    required = [f.name for f in mapping.schema if not f.nullable and f.name not in ("available_from", "updated_at")]
+    if missing := [name for name in required if name not in {*mapping.columns, *mapping.constants}]:
+        raise InputError(f"not mapped in {path}", field=missing[0], action="Add it to `columns` or `constants`.")
+    return mapping
+
+
+def apply_mapping(table: pa.Table, mapping: Mapping, key: bytes, *, strict: bool = True) -> Mapped:
+    """The table in contract columns.
+
+    With `strict` a column that the file lacks is an InputError; without, it is a problem that validation will reject.
+    """
+    import pyarrow as pa
+
+    reader = _Reader(table, mapping, strict)
+    columns: dict[str, Any] = {}
+    for field in mapping.schema:
+        values = reader.column(field.name, field.type)
+        if values is not None:
+            columns[field.name] = values
+    if mapping.kind == "events" and mapping.user_ids == "raw" and "user_id" in columns:
+        columns["user_id"] = pseudonymise_all(columns["user_id"].tolist(), key)
+    types = {name: mapping.schema.field(name).type for name in columns}
+    arrays = {name: pa.array(values, type=types[name], from_pandas=True) for name, values in columns.items()}
+    bad = reader.unreadable[reader.unreadable != ""]
+    if len(bad):
+        arrays[UNREADABLE] = pa.array(
+            reader.unreadable.where(reader.unreadable != "", None), type=pa.string(), from_pandas=True
+        )
+        first = f"the first in row {int(bad.index[0]) + 1}: {bad.iloc[0]}"
+        reader.problems.append(f"{len(bad):,} rows hold values that cannot be read, {first}.")
+    return Mapped(pa.table(arrays), reader.problems)
+
+
+class _Reader:
+    """Reads columns of one table and notes what could not be read."""
+
+    def __init__(self, table: pa.Table, mapping: Mapping, strict: bool) -> None:
+        import pandas as pd
+
+        self.table, self.mapping, self.strict = table, mapping, strict
+        self.frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        self.problems: list[str] = []
+        self.unreadable = pd.Series("", index=self.frame.index, dtype=object)
+
+    def column(self, name: str, kind: pa.DataType) -> pd.Series[Any] | None:
+        """The contract's column; None when the file should have it and has not."""
+        import pandas as pd
+        import pyarrow as pa
+
+        source = self.mapping.columns.get(name)
+        if source is None:
+            constant: Any = self.mapping.constants.get(name)
+            if constant is None and name in ("available_from", "updated_at"):
+                constant = datetime.now(UTC).isoformat()
+            values = pd.Series([constant] * len(self.frame), dtype=object)
+        elif (found := self._source(name, source)) is not None:
+            values = found
+        else:
+            return None
+        if pa.types.is_timestamp(kind):
+            return self._times(name, values)
+        if pa.types.is_floating(kind):
+            return self._numbers(name, values)
+        texts = _texts(values)
+        return texts.map(lambda text: self.mapping.types.get(text, text)) if name == "type" else texts
+
+    def _source(self, name: str, source: str | Joined) -> pd.Series[Any] | None:
+        wanted = [source] if isinstance(source, str) else source.join
+        for column in wanted:
+            if column not in self.frame.columns:
+                hint = _nearest(column, [str(known) for known in self.frame.columns])
+                if self.strict:
+                    raise InputError(f"the file has no such column (mapped to {name})", field=column, action=hint)
+                self.problems.append(f"The file has no column {column!r} (mapped to {name}). {hint}")
+                return None
+        if isinstance(source, str):
+            return self.frame[source]
+        texts = [_texts(self.frame[column]).fillna("") for column in wanted]
+        joined = texts[0]
+        for text in texts[1:]:
+            joined = joined + "-" + text
+        if source.numbered:
+            joined = joined + "-" + (joined.groupby(joined, sort=False).cumcount() + 1).astype(str)
+        return joined
+
+    def _numbers(self, name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+        import pandas as pd
+
+        texts = values
+        if self.mapping.csv.decimal == "," and values.dtype == object:
+            texts = values.where(values.isna(), values.astype(str).str.replace(".", "", regex=False).str.replace(",", "."))
+        numbers = pd.to_numeric(texts, errors="coerce").astype(float)
+        self._note(name, values, numbers.isna() & (values.notna() | self._is_nan(name)))
+        return numbers
+
+    def _is_nan(self, name: str) -> pd.Series[bool]:
+        """Where Parquet holds a NaN: pandas shows it as missing, but the shop wrote a number that is none."""
+        import pandas as pd
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        source = self.mapping.columns.get(name)
+        column = self.table[source] if isinstance(source, str) else None
+        if column is None or not pa.types.is_floating(column.type):
+            return pd.Series(False, index=self.frame.index)
+        return pd.Series(pc.fill_null(pc.is_nan(column), False).to_pandas())
+
+    def _times(self, name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+        import pandas as pd
+
+        if pd.api.types.is_datetime64_any_dtype(values):
+            times = values
+        else:
+            times = pd.to_datetime(values, format=self.mapping.time.format, errors="coerce", utc=_with_zone(values))
+        if times.dt.tz is None:
+            hours_twice = [False] * len(times)  # an hour that comes twice at the end of summer is taken as winter's
+            times = times.dt.tz_localize(self.mapping.time.zone, ambiguous=hours_twice, nonexistent="shift_forward")
+        self._note(name, values, times.isna() & values.notna())
+        utc: pd.Series[Any] = times.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+        return utc
+
+    def _note(self, name: str, values: pd.Series[Any], bad: pd.Series[bool]) -> None:
+        if bad.any():
+            notes = name + "=" + values[bad].map(repr).str.slice(0, 60)
+            self.unreadable[bad] = (self.unreadable[bad] + " " + notes).str.strip()
+
+
+def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Texts without outer blanks; whole numbers without a point (17850.0 → "17850"); blank is null."""
+    import pandas as pd
+
+    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+        values = values.astype("Int64")
+    texts = values.astype("string").str.strip().astype(object)
+    return texts.where(texts.notna() & (texts != ""), None)
+
+
+def _with_zone(values: pd.Series[Any]) -> bool:
+    """Whether the texts carry a zone of their own (the first one tells)."""
+    first = str(next(iter(values.dropna()), ""))
+    return first.endswith("Z") or "+" in first[10:] or "-" in first[10:]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known[:20])}."

@@ -1,0 +1,272 @@
+"""One batch of events from its arrival to a dataset version: what the tasks of ingest_events call, in this order.
+
+    collect_batch → validate_batch → clean_batch → version_dataset
+                                   ↘ quarantine_batch
+
+Each step reads and writes the batch's folder (`batches.py`), does nothing twice, and may be killed and run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap import contracts
+from endcap.config import Settings, load_params, load_settings, project_root
+from endcap.errors import InputError
+from endcap.pipeline.batches import Batch, find_batch, quarantined, rejection
+from endcap.pipeline.landing import state_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from endcap.data.events import EventLog
+    from endcap.data.validation import Validation
+    from endcap.data.versions import DatasetRepository
+
+logger = logging.getLogger(__name__)
+
+
+def collect_batch(interval_start: str, interval_end: str, source: str = "log") -> dict[str, Any]:
+    """Make the batch of a closed interval: the log's unclaimed events before its end, or a landed file (`source`: its id).
+
+    A file's own interval, if it landed with one, counts instead of the given one.
+    Returns {batch_id, events, catalog_items, source}.
+
+    Raises:
+        InputError: the interval is none, or no such file has landed.
+        BatchRejected: the batch was rejected before.
+    """
+    settings = load_settings()
+    start, end = _interval(interval_start, interval_end)
+    batch = _collect_log(settings, start, end) if source == "log" else _collect_file(settings, start, end, source)
+    card = batch.read_json("batch.json")
+    logger.info("batch_collected batch_id=%s events=%d", batch.batch_id, card["rows"]["events"])
+    return {
+        "batch_id": batch.batch_id,
+        "events": card["rows"]["events"],
+        "catalog_items": card["rows"]["catalog"],
+        "source": card["source"],
+    }
+
+
+def validate_batch(batch_id: str) -> dict[str, Any]:
+    """Run the suites on the batch. Returns {batch_id, passed, reasons, warnings, report_url}."""
+    from endcap.data import batch_checks
+    from endcap.data.validation import ValidationContext, validate
+
+    settings, limits = load_settings(), load_params().ingest
+    batch = find_batch(settings.paths, batch_id)
+    known = _log(settings).read_catalog()
+    catalog, events = batch.read_table("catalog.parquet"), batch.events()
+    start, end = batch.interval
+    values = batch_checks.parameters(limits, start, end, _datasets(settings).versions())
+    context = ValidationContext(
+        project_root() / "expectations", settings.paths.reports / "validation" / batch_id, batch_id, values
+    )
+    done: list[Validation] = []
+    if catalog is not None and catalog.num_rows:
+        done.append(validate("catalog", batch_checks.catalog_frame(catalog, known), context))
+    if events is not None and events.num_rows:
+        everything = known if catalog is None else batch_checks.merge_catalogs(known, catalog)
+        done.append(validate("events", batch_checks.event_frame(events, everything), context))
+    outcome = _outcome(settings, batch, done)
+    batch.write_json("validation.json", outcome)
+    logger.info("batch_validated batch_id=%s passed=%s", batch_id, outcome["passed"])
+    return {key: outcome[key] for key in ("batch_id", "passed", "reasons", "warnings", "report_url")}
+
+
+def quarantine_batch(batch_id: str) -> None:
+    """Move the batch, whole, to quarantine with its reasons and its report. Nothing else has changed.
+
+    Raises:
+        BatchRejected: always; that is how the run turns red with the reasons.
+    """
+    home = load_settings().paths
+    if not quarantined(home, batch_id):
+        batch = find_batch(home, batch_id)
+        outcome = batch.read_json("validation.json")
+        reason = {key: outcome[key] for key in ("batch_id", "reasons", "warnings", "report_url")}
+        batch.write_json("reason.json", reason | {"source": batch.read_json("batch.json")["source"]})
+        home.quarantine.mkdir(parents=True, exist_ok=True)
+        batch.folder.rename(home.quarantine / batch_id)
+        logger.warning("batch_quarantined batch_id=%s reasons=%d", batch_id, len(outcome["reasons"]))
+    raise rejection(home, batch_id)
+
+
+def clean_batch(batch_id: str) -> dict[str, Any]:
+    """Clean the batch by the rules of `data/cleaning.py`, and let serving know a file's events and items.
+
+    Returns {batch_id, events, …, one count a rule}.
+    """
+    from endcap.data.batch_checks import merge_catalogs
+    from endcap.data.cleaning import clean
+
+    settings, limits = load_settings(), load_params().ingest
+    batch = find_batch(settings.paths, batch_id)
+    if _version_of(settings, batch_id) is not None:  # its own purchases would now count as known
+        return {"batch_id": batch_id, **batch.read_json("cleaning.json")}
+    if not batch.has("validation.json") or not batch.read_json("validation.json")["passed"]:
+        raise InputError("was not accepted by validation", field="batch_id", value=batch_id, action="Run validate_batch first.")
+    log = _log(settings)
+    catalog = batch.read_table("catalog.parquet")
+    catalog = contracts.catalog_schema().empty_table() if catalog is None else catalog.cast(contracts.catalog_schema())
+    events, known_before = _own_events(log, batch)
+    cleaned = clean(
+        events,
+        merge_catalogs(log.read_catalog(), catalog),
+        _known_purchases(settings, events),
+        code_pattern=limits.catalog_code_pattern,
+    )
+    log.upsert_catalog(cleaned.catalog)
+    counts = {**cleaned.counts, "already_known": known_before}
+    batch.write_table("clean_catalog.parquet", cleaned.catalog)
+    batch.write_table("cancelled.parquet", cleaned.cancelled)
+    batch.write_table("clean.parquet", cleaned.events)
+    batch.write_json("cleaning.json", {"events": cleaned.events.num_rows, **counts})
+    return {"batch_id": batch_id, "events": cleaned.events.num_rows, **counts}
+
+
+def version_dataset(batch_id: str) -> dict[str, Any]:
+    """Add the cleaned batch to the newest dataset version. Returns {dataset_version, events, skipped}.
+
+    A batch without a new event or item changes nothing: the newest version is returned and `skipped` is true.
+    """
+    from endcap.pipeline.dataset_writer import write_batch
+
+    settings = load_settings()
+    batch = find_batch(settings.paths, batch_id)
+    datasets = _datasets(settings)
+    rows = batch.read_json("batch.json")["rows"]
+    file_items = rows["catalog"] if batch_id.startswith("file-") else 0
+    added = batch.read_json("cleaning.json")["events"]
+    versions = datasets.versions()
+    if not added and not file_items:
+        return {"dataset_version": versions[-1].version if versions else None, "events": 0, "skipped": True}
+    made = datasets.commit(batch_id, lambda folder: write_batch(batch, folder))
+    logger.info("dataset_versioned dataset_version=%s batch_id=%s", made.version, batch_id)
+    return {"dataset_version": made.version, "events": made.added_events, "skipped": False}
+
+
+def _interval(start: str, end: str) -> tuple[datetime, datetime]:
+    moments = []
+    for name, text in (("interval_start", start), ("interval_end", end)):
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise InputError("is no time", field=name, value=text, action="Write e.g. 2011-11-07T00:00:00+00:00.") from error
+        if moment.tzinfo is None:
+            raise InputError("has no time zone", field=name, value=text, action="Add +00:00 for UTC.")
+        moments.append(moment)
+    if moments[0] >= moments[1]:
+        raise InputError("is not before interval_end", field="interval_start", value=start, action="Swap or widen them.")
+    return moments[0], moments[1]
+
+
+def _collect_log(settings: Settings, start: datetime, end: datetime) -> Batch:
+
+    home = settings.paths
+    batch_id = f"log-{start:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}"
+    if quarantined(home, batch_id):
+        raise rejection(home, batch_id)
+    batch = Batch(home.batches / batch_id)
+    if batch.complete:
+        return batch
+    log: EventLog = _log(settings)
+    log.claim(batch_id, end, timedelta(minutes=load_params().ingest.clock_skew_minutes))
+    events, catalog = log.read_batch(batch_id), log.read_catalog()
+    batch.write_table("events.parquet", events)
+    batch.write_table("catalog.parquet", catalog)
+    card = {"batch_id": batch_id, "source": "log", "rows": {"events": events.num_rows, "catalog": catalog.num_rows}}
+    batch.write_json("batch.json", card | {"interval_start": start.isoformat(), "interval_end": end.isoformat()})
+    return batch
+
+
+def _collect_file(settings: Settings, start: datetime, end: datetime, source: str) -> Batch:
+    home, batch_id = settings.paths, Path(source).name
+    state = state_of(home, batch_id)
+    if state == "quarantined":
+        raise rejection(home, batch_id)
+    if state == "unknown":
+        waiting = ", ".join(sorted(path.name for path in home.landing.glob("file-*"))) or "none"
+        action = f"Land it with `endcap ingest FILE --mapping M`. Waiting: {waiting}."
+        raise InputError("no such file batch has landed", field="source", value=source, action=action)
+    if state == "waiting":
+        home.batches.mkdir(parents=True, exist_ok=True)
+        (home.landing / batch_id).rename(home.batches / batch_id)
+    batch = Batch(home.batches / batch_id)
+    shutil.rmtree(home.landing / batch_id, ignore_errors=True)  # delivered again while it was taken
+    card = batch.read_json("batch.json")
+    if card["interval_start"] is None or card["interval_end"] is None:
+        whole = {"interval_start": start.isoformat(), "interval_end": end.isoformat()}
+        batch.write_json("batch.json", card | {key: card[key] or value for key, value in whole.items()})
+    return batch
+
+
+def _outcome(settings: Settings, batch: Batch, done: list[Validation]) -> dict[str, Any]:
+    problems = batch.read_json("problems.json") if batch.has("problems.json") else []
+    passed = all(one.passed for one in done)
+    worst = next((one for one in done if not one.passed), done[-1] if done else None)
+    relative = worst.report.relative_to(settings.paths.reports) if worst else None
+    return {
+        "batch_id": batch.batch_id,
+        "passed": passed,
+        "reasons": [] if passed else problems + [reason for one in done for reason in one.reasons],
+        "warnings": [warning for one in done for warning in one.warnings],
+        "report": str(relative) if relative else "",
+        "report_url": f"{settings.reports_url}/{relative}" if relative else "",
+    }
+
+
+def _own_events(log: EventLog, batch: Batch) -> tuple[pa.Table, int]:
+    """(the batch's events that no other batch has, how many another has). A file's events go into the log here."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    events = batch.events()
+    if events is None:
+        return contracts.event_schema().empty_table(), 0
+    events = events.select(contracts.event_schema().names).cast(contracts.event_schema())
+    if batch.batch_id.startswith("log-"):
+        return events, 0
+    log.append(events, batch.batch_id)
+    own = pc.is_in(events["event_id"], value_set=pa.array(log.batch_event_ids(batch.batch_id), pa.string()))
+    return events.filter(own), events.num_rows - (pc.sum(own).as_py() or 0)
+
+
+def _known_purchases(settings: Settings, events: pa.Table) -> pa.Table:
+    """Earlier purchases that this batch's returns may undo."""
+    import pyarrow.compute as pc
+
+    from endcap.data.locks import scratch
+    from endcap.data.partitions import read_events
+
+    datasets = _datasets(settings)
+    has_returns = events.num_rows and (pc.min(events["quantity"]).as_py() or 0) < 0
+    if not has_returns or not datasets.versions():
+        return contracts.dataset_event_schema().empty_table()
+    with scratch(settings.paths.root / "scratch") as folder:
+        datasets.checkout("latest", folder / "dataset")
+        return read_events(folder / "dataset")
+
+
+def _version_of(settings: Settings, batch_id: str) -> str | None:
+    return next((one.version for one in _datasets(settings).versions() if one.batch_id == batch_id), None)
+
+
+def _log(settings: Settings) -> EventLog:
+    from endcap.data.events import EventLog
+
+    log = EventLog(settings.event_log_url)
+    log.create()
+    return log
+
+
+def _datasets(settings: Settings) -> DatasetRepository:
+    from endcap.data.versions import DatasetRepository
+    from endcap.pipeline import code
+
+    return DatasetRepository(settings.paths, settings.dvc_remote_url, code.snapshot(home=settings.paths).commit)
