@@ -44,7 +44,13 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
         await run_in_threadpool(service.stop)
 
     app = FastAPI(
-        title="Endcap", summary="Recommendations for a shop.", description=_ABOUT, version=__version__, lifespan=lifespan
+        title="Endcap",
+        summary="Recommendations for a shop.",
+        description=_ABOUT,
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
     fields = {name for model in (RecommendationRequest, Context, ShelfFilters, SessionEvent) for name in model.model_fields}

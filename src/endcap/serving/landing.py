@@ -7,7 +7,7 @@ from html import escape
 from endcap.config import Settings
 from endcap.serving.schemas import ModelState, Readiness
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #c0392b; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; }
 h1 { margin: 0 } h2 { margin: 2rem 0 .5rem; font-size: 1.1rem } .sub { opacity: .7; margin: 0 0 1.5rem }
@@ -33,7 +33,7 @@ def page(model: ModelState, ready: Readiness, settings: Settings) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Endcap: the service</title>
-<style>{_STYLE}</style></head><body>
+<style>{STYLE}</style></head><body>
 <h1>Endcap</h1><p class="sub">What stands on the shelf at the end of the aisle.</p>
 <p><span class="state{"" if good else " bad"}">{label}</span></p><ul>{degraded}</ul>
 <h2>The model that serves</h2><table>{rows}</table>

@@ -12,6 +12,7 @@ from endcap.contracts import Surface
 from endcap.serving.event_intake import MAX_EVENTS
 from endcap.serving.landing import page
 from endcap.serving.problems import problem, responses
+from endcap.serving.reference import reference
 from endcap.serving.schemas import (
     Context,
     EventsAnswer,
@@ -115,6 +116,12 @@ async def metrics(request: Request) -> Response:
     """Text format 0.0.4; docs/metrics.md explains each."""
     content = await run_in_threadpool(_service(request).metrics.render)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@operations.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """The API page."""
+    return HTMLResponse(reference(request.app.openapi(), _service(request).settings.serving_url))
 
 
 @operations.get("/", include_in_schema=False)

@@ -313,6 +313,17 @@ def test_the_api_page_describes_events_and_problems(client: TestClient) -> None:
         assert client.post("/v1/recommendations", json=example).status_code == 200
 
 
+def test_the_api_page_shows_every_route_and_field_without_a_network(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    text = client.get("/docs").text
+    for path in description["paths"]:
+        assert f"<code>{path}</code>" in text
+    for field in ("filters.price_max", "session[].item_id", "[].event_id", "items[].reasons[].text", "rejected[].index"):
+        assert f"<code>{field}</code>" in text
+    assert "src=" not in text
+    assert "Problems: 400" in text
+
+
 def test_the_front_page_shows_what_serves_and_what_was_refused(served: TestClient, service: Service, shelf: Shelf) -> None:
     assert "all well" in served.get("/").text
     shelf.retag(shelf.publish(2), {"gate_record": "<script>"})
