@@ -42,6 +42,12 @@ class OnlineRetail:
         last: datetime = (self._lines["time"].max().floor("D") + pd.Timedelta(days=1)).to_pydatetime()
         return last
 
+    @property
+    def lines(self) -> pd.DataFrame:
+        """All lines as events with the shop's own user ids (null: unknown), in order of time."""
+        lines = self._lines.drop(columns="title").assign(type=contracts.EventType.PURCHASE.value)
+        return lines.sort_values(["time", "event_id"], kind="stable", ignore_index=True)
+
     def period(self, start: datetime, end: datetime) -> tuple[pa.Table, pa.Table]:
         """(events, catalogue) of start <= time < end, in event_schema and catalog_schema.
 

@@ -31,10 +31,13 @@ def write_batch(batch: Batch, folder: Path) -> dict[str, Any]:
     everything = read_events(folder)
     start, end = batch.interval
     last = pc.max(everything["time"]).as_py()
+    if last:
+        after = last + timedelta(microseconds=1)
+        start, end = (start, max(end, after)) if clean.num_rows else (after, after)  # a catalogue alone moves no clock
     cleaning, validation = batch.read_json("cleaning.json"), batch.read_json("validation.json")
     return {
         "interval_start": start,
-        "interval_end": max(end, last + timedelta(microseconds=1)) if last else end,
+        "interval_end": end,
         "events": everything.num_rows,
         "users": pc.count_distinct(everything["user_id"]).as_py(),
         "items": catalog.num_rows,

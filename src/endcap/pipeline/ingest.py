@@ -270,3 +270,19 @@ def _datasets(settings: Settings) -> DatasetRepository:
     from endcap.pipeline import code
 
     return DatasetRepository(settings.paths, settings.dvc_remote_url, code.snapshot(home=settings.paths).commit)
+
+
+def release_batch(batch_id: str) -> None:
+    """Take a batch out of quarantine to be judged again; nothing of its first judgement stays with it.
+
+    Raises:
+        InputError: it is not in quarantine.
+    """
+    home = load_settings().paths
+    if not quarantined(home, batch_id):
+        raise InputError("is not in quarantine", field="batch_id", value=batch_id, action="See `endcap quarantine list`.")
+    folder = home.quarantine / batch_id
+    (folder / "validation.json").unlink(missing_ok=True)
+    home.batches.mkdir(parents=True, exist_ok=True)
+    folder.rename(home.batches / batch_id)
+    (home.batches / batch_id / "reason.json").unlink(missing_ok=True)
