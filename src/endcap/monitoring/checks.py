@@ -62,7 +62,7 @@ def decide(checks: Sequence[Check], *, drift_share: float, strong_psi: float) ->
     reasons = [check.says() for check in checks if check.drifted and check.kind is not Kind.COLUMN]
     if moved and share >= drift_share:
         names = ", ".join(check.name for check in moved)
-        reasons.append(f"{len(moved)} of {len(columns)} columns moved ({names}): {share:.2f}, allowed below {drift_share:.2f}")
+        reasons.append(f"{len(moved)} of {len(columns)} columns moved ({names}): {share:.2f}, limit {drift_share:.2f}")
     else:
         reasons += [check.says() for check in moved if check.value >= strong_psi]
     return Decision(bool(reasons), share, tuple(reasons))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from endcap.monitoring.checks import Check, Kind
-from endcap.monitoring.distances import leave_one_out, psi, usual
+from endcap.monitoring.distances import chance_psi, leave_one_out, psi, usual
 
 if TYPE_CHECKING:
     from endcap.monitoring.windows import Windows
@@ -23,18 +23,17 @@ QUANTILES = 8
 RARE_SHARE = 0.01  # categories below this share of the reference are counted together
 NOT_SEEN = "not in the reference"
 POPULARITY_DAYS = 28
-LOOKBACK_DAYS = 182  # what a shopper or an item did longer ago counts as nothing, for every interval alike
 
 
 def describe(purchases: pd.DataFrame, catalog: pd.DataFrame, windows: Windows) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reference and current rows, one per purchase, in groups; `block` is 0 for the oldest, `windows.blocks` for the current.
 
     Args:
-        purchases: user_id, item_id, time (UTC), quantity, price, country; from LOOKBACK_DAYS before the reference on.
+        purchases: user_id, item_id, time (UTC), quantity, price, country; from `windows.lookback` before the reference on.
         catalog: item_id, category, price. A column with fewer than two groups in the reference is left out.
     """
     starts = [*windows.block_starts, windows.start]
-    frames = [_interval(purchases, start, start + windows.length, block) for block, start in enumerate(starts)]
+    frames = [_interval(purchases, start, windows, block) for block, start in enumerate(starts)]
     rows = pd.concat(frames, ignore_index=True).join(_item_columns(catalog), on="item_id")
     is_current = rows["block"].to_numpy() == windows.blocks
     grouped = _group(rows, ~is_current)
@@ -43,7 +42,7 @@ def describe(purchases: pd.DataFrame, catalog: pd.DataFrame, windows: Windows) -
 
 
 def check_columns(reference: pd.DataFrame, current: pd.DataFrame, *, psi_threshold: float, unusual_ratio: float) -> list[Check]:
-    """One check a column: drifted when its psi is beyond `psi_threshold` and beyond the usual psi by `unusual_ratio` squared.
+    """One check a column: drifted when its psi is beyond `psi_threshold`, chance, and the usual psi × `unusual_ratio` squared.
 
     Squared, because psi grows with the square of a shift, where the ratio is meant for the shift itself.
     """
@@ -54,16 +53,18 @@ def check_columns(reference: pd.DataFrame, current: pd.DataFrame, *, psi_thresho
         counts_WK = np.zeros((int(blocks.max()) + 2, len(groups)))  # the last row is the current interval
         np.add.at(counts_WK, (blocks, codes), 1)
         history = leave_one_out(counts_WK[:-1], psi)
-        value = psi(counts_WK[:-1].sum(axis=0), counts_WK[-1])
-        allowed = max(psi_threshold, unusual_ratio**2 * usual(history))
+        total_K, newest_K = counts_WK[:-1].sum(axis=0), counts_WK[-1]
+        value = psi(total_K, newest_K)
+        allowed = max(psi_threshold, unusual_ratio**2 * usual(history), chance_psi(total_K, newest_K))
         checks.append(Check(name, Kind.COLUMN, value, allowed, value >= allowed, usual(history), "psi", tuple(history)))
     return checks
 
 
-def _interval(purchases: pd.DataFrame, start: datetime, end: datetime, block: int) -> pd.DataFrame:
+def _interval(purchases: pd.DataFrame, start: datetime, windows: Windows, block: int) -> pd.DataFrame:
     """The rows of one interval with what was known at its start."""
     times, moment = purchases["time"], pd.Timestamp(start)
-    before = purchases[(times >= moment - pd.Timedelta(days=LOOKBACK_DAYS)) & (times < moment)]
+    end, lookback = moment + windows.length, pd.Timedelta(windows.lookback)
+    before = purchases[(times >= moment - lookback) & (times < moment)]
     rows = purchases.loc[
         (times >= moment) & (times < end), ["user_id", "item_id", "time", "quantity", "price", "country"]
     ].copy()
@@ -98,9 +99,9 @@ def _group(rows: pd.DataFrame, is_reference: np.ndarray) -> pd.DataFrame:
         "category": _categories(rows["category"], is_reference),
         "item price": _bands(rows["catalog_price"], is_reference),
         "item popularity": _steps(rows["rank"], [0, 50, 200, 500, 1000, 2000], "rank", "not sold in 28 days"),
-        "item age": _steps(rows["item_age"], [0, 28], "days", "not sold in 26 weeks"),
-        "shopper history": _steps(rows["past_purchases"], [1, 20, 80, 250], "purchases", "none in 26 weeks"),
-        "shopper absence": _steps(rows["away_days"], [0, 7, 28, 91], "days", "more than 26 weeks"),
+        "item age": _steps(rows["item_age"], [0, 28], "days", "not sold before"),
+        "shopper history": _steps(rows["past_purchases"], [1, 20, 80, 250], "purchases", "none"),
+        "shopper absence": _steps(rows["away_days"], [0, 7, 28, 91], "days", "not seen before"),
         "bought before": pd.Series(np.where(rows["repeat"], "yes", "no"), index=rows.index),
     }
     return pd.DataFrame({name: column for name, column in columns.items() if column[is_reference].nunique() > 1})

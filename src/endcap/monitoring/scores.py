@@ -9,7 +9,7 @@ import numpy as np
 
 from endcap.models.history import History
 from endcap.monitoring.checks import Check, Kind
-from endcap.monitoring.distances import leave_one_out, psi, usual
+from endcap.monitoring.distances import chance_psi, leave_one_out, psi, usual
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from endcap.monitoring.windows import Windows
 
 NAME = "model scores"
-SHOPPERS = 128  # asked in each interval
+SHOPPERS = 256  # asked in each interval
 TOP = 10
 BANDS = 5
 MAX_HISTORY = 200  # newest purchases of a shopper that are read
@@ -36,7 +36,7 @@ def top_scores(model: Scorer, purchases: pd.DataFrame, windows: Windows, *, seed
     rng = np.random.default_rng(seed)
     found = []
     for start in [*windows.block_starts, windows.start]:
-        histories = _histories(purchases, start, start + windows.length, rng)
+        histories = _histories(purchases, start, windows, rng)
         scores_BI = model.score(histories, start) if histories else np.zeros((0, TOP), np.float32)
         best = np.partition(scores_BI, -min(TOP, scores_BI.shape[1]), axis=1)[:, -TOP:]
         found.append(best.mean(axis=1, dtype=np.float64))
@@ -53,14 +53,16 @@ def check_scores(scores: list[NDArray[np.float64]], *, psi_threshold: float, unu
         float
     )
     history = leave_one_out(counts_WK[:-1], psi)
-    value = psi(counts_WK[:-1].sum(axis=0), counts_WK[-1])
-    allowed = max(psi_threshold, unusual_ratio**2 * usual(history))
+    total_K, newest_K = counts_WK[:-1].sum(axis=0), counts_WK[-1]
+    value = psi(total_K, newest_K)
+    allowed = max(psi_threshold, unusual_ratio**2 * usual(history), chance_psi(total_K, newest_K))
     return Check(NAME, Kind.SCORES, value, allowed, value >= allowed, usual(history), "psi", tuple(history))
 
 
-def _histories(purchases: pd.DataFrame, start: datetime, end: datetime, rng: np.random.Generator) -> list[History]:
-    before = purchases[purchases["time"] < start]
-    came = purchases.loc[(purchases["time"] >= start) & (purchases["time"] < end), "user_id"].unique()
+def _histories(purchases: pd.DataFrame, start: datetime, windows: Windows, rng: np.random.Generator) -> list[History]:
+    times = purchases["time"]
+    before = purchases[(times >= start - windows.lookback) & (times < start)]
+    came = purchases.loc[(times >= start) & (times < start + windows.length), "user_id"].unique()
     known = np.intersect1d(came.astype(str), before["user_id"].unique().astype(str))
     chosen = rng.permutation(known)[:SHOPPERS]
     groups = before[before["user_id"].isin(chosen)].groupby("user_id", sort=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from endcap.monitoring.checks import Check, Kind
-from endcap.monitoring.distances import gaussian_kernel, leave_one_out, mmd, usual
+from endcap.monitoring.distances import chance_mmd, gaussian_kernel, leave_one_out, mmd, usual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def movers(purchases: pd.DataFrame, windows: Windows, catalog: pd.DataFrame, mos
 def check_text(
     purchases: pd.DataFrame, windows: Windows, points: TextPoints, *, threshold: float, unusual_ratio: float, seed: int = 0
 ) -> Check:
-    """Distance (mmd, Gaussian kernel) between the texts bought in the reference and now, against the usual one.
+    """Distance (mmd, Gaussian kernel) between the texts bought in the reference and now, against the usual one and chance.
 
     Args:
         purchases: item_id, time (UTC).
@@ -113,8 +113,9 @@ def check_text(
         return mmd(kernel_PP, p_P, q_P)
 
     history = leave_one_out(counts_WP[:-1], distance)
-    value = distance(counts_WP[:-1].sum(axis=0), counts_WP[-1])
-    allowed = max(threshold, unusual_ratio * usual(history))
+    total_P, newest_P = counts_WP[:-1].sum(axis=0), counts_WP[-1]
+    value = distance(total_P, newest_P)
+    allowed = max(threshold, unusual_ratio * usual(history), chance_mmd(kernel_PP, total_P, newest_P, seed=seed))
     return Check(NAME, Kind.TEXT, value, allowed, value >= allowed, usual(history), "mmd", tuple(history))
 
 

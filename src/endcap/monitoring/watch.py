@@ -60,14 +60,16 @@ def watch(
     """Check columns, texts, model scores and online quality.
 
     Args:
-        events: contracts.dataset_event_schema(), from columns.LOOKBACK_DAYS before the reference until `windows.end`.
+        events: contracts.dataset_event_schema(), from `windows.lookback` before the reference until `windows.end`.
         catalog, exposures: contracts.catalog_schema(), contracts.exposure_schema().
         encode: rows of a catalogue to text vectors, as the champion's items were encoded.
 
     Raises:
         InputError: the newest interval has too few purchases.
     """
-    purchases = events[(events["type"] == EventType.PURCHASE) & (events["quantity"].fillna(1.0) > 0)].sort_values("time")
+    purchases = events[(events["type"] == EventType.PURCHASE) & (events["quantity"].fillna(1.0) > 0)].sort_values(
+        "time", kind="stable"
+    )
     bought = purchases.loc[purchases["time"] >= windows.start, "item_id"]
     if len(bought) < MIN_PURCHASES:
         raise InputError(

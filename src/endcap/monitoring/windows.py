@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 from endcap.errors import InputError
 
+LOOKBACK = timedelta(days=182)
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
@@ -19,6 +21,7 @@ class Windows:
     end: datetime
     reference_end: datetime
     blocks: int
+    lookback: timedelta  # what a shopper or an item did longer before an interval counts as nothing, for every interval alike
 
     @property
     def length(self) -> timedelta:
@@ -44,7 +47,8 @@ def choose_windows(
 ) -> Windows:
     """The newest `interval_days` against the last `reference_days` that the champion has learnt from.
 
-    The reference never reaches into the current interval, nor behind the first event. It keeps at least two blocks.
+    The reference never reaches into the current interval, nor behind the first event. It keeps at least two blocks. No interval
+    looks further back than its oldest block can, so that histories do not grow merely because the shop's records do.
 
     Raises:
         InputError: there is too little history to compare with.
@@ -61,4 +65,6 @@ def choose_windows(
             value=f"{max(available, 0)} whole intervals of {interval_days} days",
             action=f"Drift is checked once there are at least two before {reference_end:%Y-%m-%d}.",
         )
-    return Windows(start, interval_end, reference_end, min(wanted, available))
+    blocks = min(wanted, available)
+    lookback = min(LOOKBACK, max(reference_end - blocks * length - first_event, length))
+    return Windows(start, interval_end, reference_end, blocks, lookback)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Params, Settings, load_params, load_settings
@@ -135,9 +135,8 @@ def _read(dataset: Path, windows: Windows) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
     from endcap.data.partitions import read_events
-    from endcap.monitoring.columns import LOOKBACK_DAYS
 
-    events = read_events(dataset, windows.reference_start - timedelta(days=LOOKBACK_DAYS), windows.end)
+    events = read_events(dataset, windows.reference_start - windows.lookback, windows.end)
     return events.to_pandas(), pd.read_parquet(dataset / "catalog.parquet")
 
 
