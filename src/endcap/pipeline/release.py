@@ -117,13 +117,11 @@ def require_gates(model_version: str) -> dict[str, Any]:
     candidate = _registry(settings).get(model_version)
     told = json.loads(candidate.tags.get(GATE) or "{}")
     if told and told.get("passed") is False:
-        failed = [
-            name for name, passed in told.get("checks", {}).items() if not passed and name not in told.get("warnings", [])
-        ]
+        failed = [name for name, passed in told.get("checks", {}).items() if not passed]
+        refused = ", ".join(name for name in failed if name not in told.get("warnings", []))
         raise GatesFailed(
-            "did not earn its place",
+            f"did not earn its place, refused by: {refused}",
             field=f"model {candidate.version}",
-            value=failed,
             action=f"Scorecard: {candidate.tags.get('scorecard', '')}. See docs/runbooks/gates-refused.md.",
         )
     record = verified_gate(candidate, _keys(settings))

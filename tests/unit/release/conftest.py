@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.fixtures.release_exam import HOLDOUT_DAYS, write_dataset
+from tests.fixtures.tiny_model import build_tiny_model
 
 from endcap.contracts import ModelVersion
 from endcap.release.gates import Exam
 from endcap.release.package import package
 from endcap.release.signing import Keys
-from tests.fixtures.release_exam import HOLDOUT_DAYS, write_dataset
-from tests.fixtures.tiny_model import build_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +22,11 @@ def exam(tmp_path_factory: pytest.TempPathFactory) -> Exam:
     return Exam(package(model, folder / "package"), None, dataset, "dataset-1", HOLDOUT_DAYS, recent_days=28)
 
 
-@pytest.fixture()
+@pytest.fixture
 def keys(tmp_path: Path) -> Keys:
     return Keys.load(tmp_path / "secrets")
 
 
-@pytest.fixture()
+@pytest.fixture
 def version() -> ModelVersion:
     return ModelVersion("3", "full", "dataset-2", "c0de", "9a9a", "d1" * 32, "run1")

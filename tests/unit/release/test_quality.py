@@ -25,7 +25,7 @@ def shop(**models: float | np.ndarray) -> pd.DataFrame:
                 {
                     "model": name.replace("_", " ").replace("item kNN", "item-kNN"),
                     "user_id": [f"u{n:03d}" for n in number],
-                    **{column: values for column in ("ndcg_at_10", "recall_at_10", "ndcg_at_10_new", "recall_at_10_new")},
+                    **dict.fromkeys(("ndcg_at_10", "recall_at_10", "ndcg_at_10_new", "recall_at_10_new"), values),
                     "history_events": np.select([number % 4 < 2, number % 4 == 2], [0, 20], 300),
                     "country": np.where(number < 190, "United Kingdom", "France"),
                     "took_new_item": number % 5 == 0,

@@ -36,7 +36,13 @@ def test_refused_gates_are_named(version: ModelVersion, keys: Keys) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"version": "4"}, {"digest": "d2" * 32}, {"dataset_version": "dataset-3"}, {"params_hash": "other"}, {"code_commit": "other"}],
+    [
+        {"version": "4"},
+        {"digest": "d2" * 32},
+        {"dataset_version": "dataset-3"},
+        {"params_hash": "other"},
+        {"code_commit": "other"},
+    ],
 )
 def test_a_record_cannot_be_carried_to_another_model(version: ModelVersion, keys: Keys, other: dict[str, Any]) -> None:
     with pytest.raises(RecordInvalid, match="bound to another"):
