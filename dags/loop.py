@@ -5,18 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
+
+from endcap.errors import ConfigError, InputError, ReleaseError
 
 DATASET = Asset("dataset", uri="endcap://dataset", group="endcap")  # a new dataset version; extra: dataset_version
 CANDIDATE = Asset("candidate", uri="endcap://candidate", group="endcap")  # a registered model; extra: model_version
 DRIFT = Asset("drift", uri="endcap://drift", group="endcap")  # only when it drifted; extra: dataset_version
 
+HOPELESS = RetryRule(exception=[ConfigError, InputError, ReleaseError], action=RetryAction.FAIL, reason="would fail again")
 RULES: dict[str, Any] = {
     "catchup": False,
     "default_args": {
         "owner": "endcap",
         "retries": 2,  # every task may run again: it finds what it did before
         "retry_delay": timedelta(seconds=5),
+        "retry_policy": ExceptionRetryPolicy(rules=[HOPELESS]),
         "execution_timeout": timedelta(minutes=30),
     },
 }

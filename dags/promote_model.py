@@ -8,7 +8,7 @@ No answer within seven days ends red, too: a time-out never approves.
 
 **Run again**: gates are judged anew and the record signed anew; a promoted version stays promoted.
 
-**Runbooks**: `docs/runbooks/gates-failed.md`, `docs/runbooks/airflow-away-or-task-stuck.md`
+**Runbooks**: `docs/runbooks/gates-refused.md`, `docs/runbooks/airflow-away-or-task-stuck.md`
 """
 
 from __future__ import annotations
