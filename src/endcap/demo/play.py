@@ -18,6 +18,7 @@ from endcap.demo.shop_front import ShopFront
 from endcap.demo.shops import DemoShop, choose_shop
 from endcap.demo.state import DemoState
 from endcap.errors import EndcapError
+from endcap.pipeline import ingest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,7 +99,7 @@ class Demo:
             self._spoil(dataset)
 
     def _replay(self, shop: DemoShop, start: datetime, end: datetime) -> dict[str, Any]:
-        shop.land_catalog(self.settings, start, end)
+        ingest.accept_catalog(shop.land_catalog(self.settings, start, end))
         totals = {"requests": 0, "accepted": 0, "duplicates": 0, "rejected": 0}
         hits = 0
         for visit in shop.visits(start, end):
@@ -120,7 +121,7 @@ class Demo:
         if run.state != "success":
             raise EndcapError("the batch was not accepted", field=run.run_id, action=f"Look at {self.airflow.link(run)}.")
         result: dict[str, Any] = self.airflow.xcom(run, "version_dataset")
-        return {**result, "cleaning": self.airflow.xcom(run, "clean_batch")["counts"], "run": asdict(run)}
+        return {**result, "cleaning": self.airflow.xcom(run, "clean_batch"), "run": asdict(run)}
 
     def _drift(self, dataset: dict[str, Any]) -> dict[str, Any]:
         run = self.airflow.started_by("monitor_models", DagRun(**dataset["run"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,20 @@ def version_dataset(batch_id: str) -> dict[str, Any]:
     made = datasets.commit(batch_id, lambda folder: write_batch(batch, folder))
     logger.info("dataset_versioned dataset_version=%s batch_id=%s", made.version, batch_id)
     return {"dataset_version": made.version, "events": made.added_events, "skipped": False}
+
+
+def accept_catalog(batch_id: str) -> dict[str, Any]:
+    """Take a landed delivery of items alone into the service's catalogue; the next batch of events carries it into a version.
+
+    Raises:
+        BatchRejected: it broke the catalogue's contract and lies in quarantine.
+    """
+    settings = load_settings()
+    now = datetime.now(UTC)
+    _collect_file(settings, now - timedelta(days=1), now, batch_id)
+    if not validate_batch(batch_id)["passed"]:
+        quarantine_batch(batch_id)
+    return clean_batch(batch_id)
 
 
 def _interval(start: str, end: str) -> tuple[datetime, datetime]:
