@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HISTORY_TYPES = ("purchase", "view", "click")
 ROWS_A_STATEMENT = 50_000
+_EVENT_COLUMNS = [column.name for column in tables.events.c if column.name != "seq"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,13 @@ class EventLog:
 
         `batch_id` marks the rows of a file batch, which are claimed from the start. All rows are stored, or none.
         """
-        rows = _event_rows(events, microseconds(datetime.now(UTC)), batch_id)
+        received = (microseconds(datetime.now(UTC)), batch_id)
         accepted, count = 0, 0
         with self._answering(), self._engine.begin() as connection:
-            statement = self._insert(tables.events).on_conflict_do_nothing(index_elements=["event_id"])
-            for chunk in _chunks(rows):
-                accepted += connection.execute(statement, chunk, execution_options={"preserve_rowcount": True}).rowcount
-                count += len(chunk)
+            for columns in _event_columns(events):
+                rows = [(*row, *received) for row in zip(*columns, strict=True)]
+                accepted += self._insert_events(connection, rows)
+                count += len(rows)
         return Appended(accepted, count - accepted)
 
     def claim(self, batch_id: str, until: datetime, skew: timedelta = timedelta(0)) -> int:
@@ -159,6 +160,14 @@ class EventLog:
         with self._answering(), self._engine.connect() as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
+    def _insert_events(self, connection: sa.Connection, rows: list[tuple[Any, ...]]) -> int:
+        """Insert rows of _EVENT_COLUMNS whose id is new, by the driver itself: the fastest way that both databases know."""
+        mark = "%s" if self._engine.dialect.name == "postgresql" else "?"
+        marks = ", ".join([mark] * len(_EVENT_COLUMNS))
+        statement = f"INSERT INTO events ({', '.join(_EVENT_COLUMNS)}) VALUES ({marks}) ON CONFLICT (event_id) DO NOTHING"
+        options = {"preserve_rowcount": True}
+        return connection.exec_driver_sql(statement, rows, execution_options=options).rowcount if rows else 0
+
     def _insert(self, table: sa.Table) -> Any:
         """An INSERT that knows ON CONFLICT, in the dialect of this database."""
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
@@ -207,17 +216,20 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield chunk
 
 
-def _event_rows(events: Sequence[Mapping[str, Any]] | pa.Table, now: int, batch_id: str | None) -> Iterator[dict[str, Any]]:
-    names = contracts.event_schema().names
-    extra = {"received_at": now, "batch_id": batch_id}
-    if not isinstance(events, Sequence):
-        for row in _plain_rows(events, contracts.event_schema()):
-            yield row | extra
+def _event_columns(events: Sequence[Mapping[str, Any]] | pa.Table) -> Iterator[list[list[Any]]]:
+    """The contract's columns as lists, times as integers; a chunk at a time, so that memory stays flat."""
+    import pyarrow as pa
+
+    schema = contracts.event_schema()
+    if isinstance(events, Sequence):
+        columns = [[event.get(name) for event in events] for name in schema.names]
+        index = schema.get_field_index("time")
+        columns[index] = [microseconds(time) for time in columns[index]]
+        yield columns
         return
-    for event in events:
-        row = {name: event.get(name) for name in names} | extra
-        row["time"] = microseconds(event["time"])
-        yield row
+    plain = schema.set(schema.get_field_index("time"), pa.field("time", pa.int64()))
+    for batch in events.select(schema.names).cast(schema).cast(plain).to_batches(max_chunksize=ROWS_A_STATEMENT):
+        yield [column.to_pylist() for column in batch.columns]
 
 
 def _catalog_rows(items: pa.Table) -> Iterator[dict[str, Any]]:

@@ -159,8 +159,15 @@ class SimulatedShop:
                 number += 1
                 time = START + timedelta(days=day, minutes=int(random.integers(8 * 60, 20 * 60)))
                 rows += self._visit(shopper, f"order-{number}", time, np.flatnonzero(self._listed <= day))
-        return pa.Table.from_pylist(
-            sorted(rows, key=lambda row: (row["time"], row["event_id"])), schema=contracts.event_schema()
+        return pd.DataFrame(rows).sort_values(["time", "event_id"], ignore_index=True)
+
+    def _pseudonymous(self) -> pa.Table:
+        import pyarrow as pa
+
+        frame = self.lines.assign(request_id=None, surface=None)
+        frame["user_id"] = pseudonymise_all(frame["user_id"], self._key)
+        return pa.Table.from_pandas(
+            frame[contracts.event_schema().names], schema=contracts.event_schema(), preserve_index=False
         )
 
     def _visit(self, shopper: Shopper, order: str, time: datetime, listed: np.ndarray) -> list[dict[str, object]]:
