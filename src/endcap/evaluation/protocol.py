@@ -34,6 +34,12 @@ class Period:
     start: datetime
     end: datetime
 
+    def part(self, which: slice) -> Period:
+        """Some of the shoppers."""
+        return Period(
+            self.user_ids[which], self.histories[which], self.taken[which], self.countries[which], self.start, self.end
+        )
+
 
 def histories_at(interactions: Interactions, user_ids: list[str], moment: datetime) -> list[History]:
     """Each shopper's history as known at `moment`, oldest first; empty for a shopper without one."""

@@ -136,6 +136,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
     target = root / "work" / "model"
     shutil.rmtree(target, ignore_errors=True)
     fitted.model.save(target)
+    fitted.validation.to_parquet(target / "validation.parquet", index=False)
     (root / CHECKPOINT).unlink(missing_ok=True)
     return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "seconds": round(time.monotonic() - begun, 1)}
 
@@ -157,11 +158,31 @@ def fit_options(params: Params) -> FitOptions:
 
 
 def evaluate(root: Path, params: Params) -> dict[str, Any]:
-    """Measure the blend as it was before it absorbed the validation days, beside the baselines; write metrics and plots."""
-    from endcap.evaluation.report import write_report
+    """Compare how the model ranked the newest validation days before it learnt them with the baselines; write metrics and plots."""
+    import pandas as pd
 
-    facts = _read_json(root / "work" / "prepared" / "split.json", "Run the stage prepare first.")
-    return write_report(root, params, facts)
+    from endcap.data.features import interactions_from_events
+    from endcap.evaluation.baselines import fit_baselines
+    from endcap.evaluation.protocol import make_period, score_period
+    from endcap.evaluation.report import Confidence, write_report
+
+    prepared, model = root / "work" / "prepared", root / "work" / "model"
+    config = _read_json(model / "config.json", "Run the stage train first.")
+    ranked = pd.read_parquet(model / "validation.parquet")
+    events = pd.read_parquet(prepared / "interactions.parquet")
+    listed = pd.read_parquet(prepared / "items.parquet", columns=["item_id"])["item_id"].tolist()
+    k = params.evaluate.k
+    if len(ranked):
+        start, end = (datetime.fromisoformat(config["validation"][name]) for name in ("start", "end"))
+        period = make_period(events, start, end)
+        baselines = fit_baselines(interactions_from_events(events, listed), start, params.recent_days)
+        rows = [score_period(name, scorer, period, k) for name, scorer in baselines.items()]
+        beside = pd.concat(rows, ignore_index=True)
+        ranked = pd.concat([ranked, beside[beside["user_id"].isin(ranked["user_id"])]], ignore_index=True)
+    confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
+    size = sum(path.stat().st_size for path in model.iterdir())
+    extra = {"items": float(len(listed)), "epochs": float(len(config["curve"]["train_loss"])), "size_mb": round(size / 1e6, 3)}
+    return write_report(root / "work" / "evaluation", ranked, config["curve"], extra, k, confidence)
 
 
 def _load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:

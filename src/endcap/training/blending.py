@@ -1,9 +1,14 @@
-"""Learn the blend's weights on periods that its parts have not learnt: a softmax over candidates, answers against the rest."""
+"""Learn the blend's weights on periods that its parts have not learnt: a softmax over items, what was taken against the rest.
+
+The softmax is over candidates: the best of each signal, what the shopper touched, what was taken, and a random sample of all other
+items that stands for all of them (its terms are multiplied up), so that the loss estimates the one over the whole catalogue.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -12,81 +17,115 @@ from torch import Tensor
 
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History, encode
-from endcap.models.signals import DENSE, SIGNALS, context
+from endcap.models.signals import DENSE, OWN, SIGNALS, context
 
-TOP = 100  # candidates: the best of each dense signal, everything the shopper touched, the answers, and some at random
-RANDOM = 100
-STEPS = 60
-RIDGE = 0.003  # pull towards the weights one started from
+TOP = 60  # of each dense signal
+RANDOM = 60  # that stand for all other items
+STEPS = 40
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One shopper's K candidates."""
+
+    signals: Floats  # (K, S)
+    context: Floats  # (C,)
+    taken: npt.NDArray[np.bool_]  # (K,)
+    stands_for: Floats  # (K,) how many items of the catalogue each candidate stands for, as a logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """For each of U shoppers the signals of K candidates. Padding has `mask` false."""
+    """N candidates of U shoppers, flat."""
 
-    signals: Floats  # (U, K, S)
-    context: Floats  # (U, C)
-    answers: npt.NDArray[np.bool_]  # (U, K)
-    mask: npt.NDArray[np.bool_]  # (U, K)
+    signals: Tensor  # (N, S)
+    context: Tensor  # (U, C)
+    taken: Tensor  # (N,) 1 or 0
+    stands_for: Tensor  # (N,) logarithm
+    shopper: Tensor  # (N,) ascending
 
 
 def make_examples(
-    model: BlendedRecommender, histories: Sequence[History], taken: Sequence[Sequence[str]], now: object, seed: int
-) -> list[tuple[Floats, Floats, npt.NDArray[np.bool_]]]:
-    """One (signals (K, S), context (C,), answers (K,)) for each shopper that took an item the model knows."""
+    model: BlendedRecommender, histories: Sequence[History], taken: Sequence[Sequence[str]], now: datetime, seed: int
+) -> list[Example]:
+    """One example for each shopper that took an item the model knows."""
     rng = np.random.default_rng(seed)
     index = {item: code for code, item in enumerate(model.item_ids)}
     examples = []
-    for begin in range(0, len(histories), 64):
-        part = histories[begin : begin + 64]
-        batch = encode(part, index, now)  # type: ignore[arg-type]
+    for begin in range(0, len(histories), BATCH):
+        batch = encode(histories[begin : begin + BATCH], index, now)
         dense, own = model.signals(batch)
-        whole = {name: np.broadcast_to(dense[name], (len(part), len(index))) for name in DENSE}
+        stacked = np.stack([np.broadcast_to(dense[name], (batch.size, len(index))) for name in DENSE], axis=2)  # (B, I, D)
         about = context(batch)
-        for row, got in enumerate(taken[begin : begin + 64]):
+        bounds = np.searchsorted(own.rows, np.arange(batch.size + 1))
+        for row, got in enumerate(taken[begin : begin + BATCH]):
             answers = np.array([index[item] for item in got if item in index], np.int64)
-            if not len(answers):
-                continue
-            mine = own.rows == row
-            pool = [answers, own.codes[mine], rng.integers(0, len(index), RANDOM)]
-            pool += [np.argpartition(-whole[name][row], min(TOP, len(index) - 1))[:TOP] for name in DENSE]
-            codes = np.unique(np.concatenate(pool))
-            signals = np.zeros((len(codes), len(SIGNALS)), np.float32)
-            for place, name in enumerate(DENSE):
-                signals[:, place] = whole[name][row, codes]
-            signals[np.searchsorted(codes, own.codes[mine]), len(DENSE) :] = own.values[mine]
-            examples.append((signals, about[row], np.isin(codes, answers)))
+            if len(answers):
+                mine = np.arange(bounds[row], bounds[row + 1])
+                examples.append(_example(stacked[row], own.codes[mine], own.values[mine], about[row], answers, rng))
     return examples
 
 
-def pack(examples: Sequence[tuple[Floats, Floats, npt.NDArray[np.bool_]]]) -> Examples:
-    """Pad to the longest list of candidates."""
-    width = max(len(signals) for signals, _, _ in examples)
-    signals = np.zeros((len(examples), width, len(SIGNALS)), np.float32)
-    answers, mask = np.zeros((len(examples), width), np.bool_), np.zeros((len(examples), width), np.bool_)
-    for row, (values, _, right) in enumerate(examples):
-        signals[row, : len(values)], answers[row, : len(values)], mask[row, : len(values)] = values, right, True
-    return Examples(signals, np.stack([about for _, about, _ in examples]), answers, mask)
+def _example(
+    dense_ID: Floats,
+    own_codes: npt.NDArray[np.int64],
+    own: Floats,
+    about: Floats,
+    answers: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Example:
+    items = len(dense_ID)
+    best = np.argpartition(-dense_ID, min(TOP, items) - 1, axis=0)[:TOP].ravel()
+    chosen = np.unique(np.concatenate([answers, own_codes, best]))
+    rest = np.setdiff1d(np.arange(items), chosen, assume_unique=True)
+    drawn = rng.choice(rest, min(RANDOM, len(rest)), replace=False)
+    codes = np.concatenate([chosen, drawn])
+    signals = np.zeros((len(codes), len(SIGNALS)), np.float32)
+    signals[:, : len(DENSE)] = dense_ID[codes]
+    places = np.searchsorted(chosen, own_codes)
+    signals[places, len(DENSE) : len(DENSE) + len(OWN)] = own
+    stands_for = np.zeros(len(codes), np.float32)
+    stands_for[len(chosen) :] = np.log(len(rest) / max(len(drawn), 1)) if len(drawn) else 0
+    return Example(signals, about, np.isin(codes, answers), stands_for)
 
 
-def learn_weights(examples: Examples, start: Floats, ridge: float = RIDGE, steps: int = STEPS) -> Floats:
-    """(S, C) weights that minimise the listwise loss; each shopper counts the same."""
-    signals, about = torch.from_numpy(examples.signals), torch.from_numpy(examples.context)
-    answers, mask = torch.from_numpy(examples.answers).float(), torch.from_numpy(examples.mask)
-    share = answers / answers.sum(dim=1, keepdim=True)
+def pack(examples: Sequence[Example]) -> Examples:
+    """All candidates in one table."""
+    lengths = [len(example.taken) for example in examples]
+    return Examples(
+        torch.from_numpy(np.concatenate([example.signals for example in examples])),
+        torch.from_numpy(np.stack([example.context for example in examples])),
+        torch.from_numpy(np.concatenate([example.taken for example in examples]).astype(np.float32)),
+        torch.from_numpy(np.concatenate([example.stands_for for example in examples])),
+        torch.from_numpy(np.repeat(np.arange(len(examples)), lengths)),
+    )
+
+
+def learn_weights(examples: Examples, start: Floats, ridge: float, steps: int = STEPS) -> Floats:
+    """(S, C) weights that minimise the mean over shoppers of the mean over taken items of -log softmax, held to `start` by `ridge`."""
+    count = examples.taken.new_zeros(len(examples.context)).index_add(0, examples.shopper, examples.taken)
+    share = examples.taken / count[examples.shopper] / len(count)
+    about = examples.context[examples.shopper]
+    scale = examples.signals.square().mean(dim=0).sqrt().clamp(min=0.01)[:, None]
     origin = torch.from_numpy(start.copy())
     weights = origin.clone().requires_grad_(True)
-    scale = (signals * mask[..., None]).pow(2).sum(dim=(0, 1)).div(mask.sum()).sqrt().clamp(min=1e-3)[:, None]
     optimiser = torch.optim.LBFGS([weights], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        scores = torch.einsum("uks,us->uk", signals, about @ weights.T).masked_fill(~mask, -1e9)
-        value = -(share * torch.log_softmax(scores, dim=1)).sum(dim=1).mean()
-        value = value + ridge * ((weights - origin) * scale).pow(2).sum()
+        scores = ((examples.signals @ weights) * about).sum(dim=1)
+        total = _log_sum_exp(scores + examples.stands_for, examples.shopper, len(count))
+        value = (share * (total[examples.shopper] - scores)).sum() + ridge * ((weights - origin) * scale).square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     learnt = weights.detach().numpy()
     return learnt if np.isfinite(learnt).all() else start
+
+
+def _log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """(G,) log of the sum of exp(values) by group."""
+    peak = torch.full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
+    return peak + torch.log(torch.zeros(groups).index_add(0, group, torch.exp(values - peak[group])))

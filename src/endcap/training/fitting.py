@@ -18,12 +18,12 @@ import torch
 
 from endcap.data.features import Interactions, to_microseconds
 from endcap.errors import TrainingError
-from endcap.evaluation.protocol import histories_at
+from endcap.evaluation.protocol import Period, histories_at, score_period
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.model_files import quantise
 from endcap.models.sequential import SequenceModel, SequenceShape
-from endcap.training.blending import learn_weights, make_examples, pack
+from endcap.training.blending import Example, learn_weights, make_examples, pack
 from endcap.training.counting import count
 from endcap.training.sequences import Sequences, make_sequences
 from endcap.training.trainer import Curve, Schedule, train
@@ -31,6 +31,8 @@ from endcap.training.trainer import Curve, Schedule, train
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "seen_in_training")
 PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked before it is learnt
 MAX_PERIOD_USERS = 2000
+FULL_RIDGE, UPDATE_RIDGE = 0.001, 0.02  # how strongly blend weights are held to those one starts from
+REPORTED_K = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Fitted:
 
     model: BlendedRecommender
     curve: Curve
+    validation: pd.DataFrame  # rows of evaluation.protocol: the newest validation days, ranked before they were learnt
     update_curve: Curve | None = None
 
 
@@ -115,9 +118,9 @@ def fit_full(
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
     )
-    learn_blend(model, interactions, cut, until, options, ridge=0.001)
+    validation = learn_blend(model, interactions, cut, until, options, FULL_RIDGE)
     update_curve = absorb(model, interactions, cut, until, options, progress=progress)
-    return Fitted(model, curve, update_curve)
+    return Fitted(model, curve, validation, update_curve)
 
 
 def new_network(known: Interactions, text_IE: Floats, options: FitOptions) -> SequenceModel:
@@ -141,24 +144,57 @@ def questions_from(sequences: Sequences, start: datetime, known: Interactions) -
 
 def learn_blend(
     model: BlendedRecommender, interactions: Interactions, start: datetime, end: datetime, options: FitOptions, ridge: float
-) -> None:
-    """Learn the blend's weights on [start, end), slice by slice, each ranked by what was counted before it."""
-    examples = []
-    moment = start
-    while moment < end:
-        stop = min(moment + timedelta(days=PERIOD_DAYS), end)
-        inside = interactions.between(moment, stop).targets()
-        users = np.unique(inside.users)
-        if len(users) > MAX_PERIOD_USERS:
-            users = np.sort(np.random.default_rng(options.seed).choice(users, MAX_PERIOD_USERS, replace=False))
-        if len(users):
-            model.counts = count(interactions, moment, options.recent_days)
-            taken = [inside.item_ids[np.unique(inside.items[inside.users == user])] for user in users]
-            histories = histories_at(interactions, [str(interactions.user_ids[user]) for user in users], moment)
-            examples += make_examples(model, histories, taken, moment, options.seed)
-        moment = stop
+) -> pd.DataFrame:
+    """Learn the blend's weights on [start, end), slice by slice, each counted as of its start.
+
+    Returns how the newest slice was ranked (rows of evaluation.protocol) by weights that had not learnt it. If it is the only slice
+    and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
+    """
+    origin, slices = model.weights.copy(), _slices(start, end)
+    examples: list[Example] = []
+    ranked = pd.DataFrame()
+    for moment, stop in slices:
+        period = _period(interactions, moment, stop, options.seed)
+        if not period.user_ids:
+            continue
+        model.counts = count(interactions, moment, options.recent_days)
+        fresh = make_examples(model, period.histories, period.taken, moment, options.seed)
+        if stop == end:
+            judged = period
+            earlier = examples
+            if not examples and ridge == FULL_RIDGE:
+                earlier, judged = fresh[::2], period.part(slice(1, None, 2))
+            if earlier:
+                model.weights = learn_weights(pack(earlier), origin, ridge)
+            ranked = score_period("blend", model, judged, REPORTED_K)
+            model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
+        examples += fresh
     if examples:
-        model.weights = learn_weights(pack(examples), model.weights, ridge)
+        model.weights = learn_weights(pack(examples), origin, ridge)
+    return ranked
+
+
+def _slices(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """Weeks that end at `end`; the first may be shorter."""
+    week = timedelta(days=PERIOD_DAYS)
+    found = []
+    while end > start:
+        found.append((max(start, end - week), end))
+        end -= week
+    return found[::-1]
+
+
+def _period(interactions: Interactions, start: datetime, end: datetime, seed: int) -> Period:
+    inside = interactions.between(start, end).targets()
+    users = np.unique(inside.users)
+    if len(users) > MAX_PERIOD_USERS:
+        users = np.sort(np.random.default_rng(seed).choice(users, MAX_PERIOD_USERS, replace=False))
+    names = [str(interactions.user_ids[user]) for user in users]
+    order = np.argsort(inside.users, kind="stable")
+    owner, items = inside.users[order], inside.items[order]
+    first, last = np.searchsorted(owner, users), np.searchsorted(owner, users, side="right")
+    taken = [inside.item_ids[np.unique(items[a:b])] for a, b in zip(first, last, strict=True)]
+    return Period(names, histories_at(interactions, names, start), taken, [""] * len(names), start, end)
 
 
 def finish(model: BlendedRecommender, interactions: Interactions, until: datetime, options: FitOptions) -> None:

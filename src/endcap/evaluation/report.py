@@ -1,0 +1,119 @@
+"""What the evaluate stage says of a model: flat metrics, one row a shopper, curves and plots, beside the baselines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from endcap.evaluation.significance import Interval, bootstrap_mean, paired_bootstrap
+
+OURS = "blend"
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How intervals are computed."""
+
+    samples: int
+    level: float
+    seed: int
+
+
+def measures(k: int) -> tuple[str, ...]:
+    """The columns that protocol.rank_period measures.
+
+    >>> measures(5)
+    ('recall_at_5', 'ndcg_at_5', 'recall_at_5_new', 'ndcg_at_5_new')
+    """
+    return tuple(f"{name}_at_{k}{suffix}" for suffix in ("", "_new") for name in ("recall", "ndcg"))
+
+
+def compare(frame: pd.DataFrame, k: int, confidence: Confidence) -> tuple[dict[str, float], dict[str, dict[str, Interval]]]:
+    """Flat metrics, and the interval of each measure by model. `frame` has the rows of rank_period, one model named "blend".
+
+    Names: `<measure>` for ours, `<baseline>.<measure>` for the others, `vs_<baseline>.<measure>` with `.low` and `.high` for the
+    paired difference over the same shoppers. A measure that no shopper has (nothing new was taken) is left out.
+    """
+    flat: dict[str, float] = {"users": float(frame["user_id"].nunique())}
+    intervals: dict[str, dict[str, Interval]] = {}
+    options = (confidence.samples, confidence.level, confidence.seed)
+    for measure in measures(k):
+        table = frame.pivot(index="user_id", columns="model", values=measure).dropna()
+        if table.empty:
+            continue
+        for model in table.columns:
+            interval = bootstrap_mean(table[model].to_numpy(), *options)
+            intervals.setdefault(model, {})[measure] = interval
+            flat[measure if model == OURS else f"{model}.{measure}"] = interval.mean
+            if model != OURS:
+                lead = paired_bootstrap(table[OURS].to_numpy(), table[model].to_numpy(), *options)
+                flat |= {
+                    f"vs_{model}.{measure}": lead.mean,
+                    f"vs_{model}.{measure}.low": lead.low,
+                    f"vs_{model}.{measure}.high": lead.high,
+                }
+    return {name: round(value, 6) for name, value in flat.items()}, intervals
+
+
+def write_report(
+    target: Path, frame: pd.DataFrame, curve: Mapping[str, Any], extra: Mapping[str, float], k: int, confidence: Confidence
+) -> dict[str, float]:
+    """Write metrics.json, curves.json, curves.csv, per_user.parquet and plots/*.png below `target`; returns the metrics."""
+    (target / "plots").mkdir(parents=True, exist_ok=True)
+    metrics, intervals = compare(frame, k, confidence) if len(frame) else ({"users": 0.0}, {})
+    metrics |= extra
+    (target / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (target / "curves.json").write_text(json.dumps(curve, sort_keys=True) + "\n", encoding="utf-8")
+    losses = pd.DataFrame({name: pd.Series(curve.get(name, []), dtype=float) for name in ("train_loss", "validation_loss")})
+    losses.insert(0, "epoch", np.arange(1, len(losses) + 1))
+    losses.to_csv(target / "curves.csv", index=False)
+    frame.to_parquet(target / "per_user.parquet", index=False)
+    plot_loss(losses, target / "plots" / "loss.png")
+    plot_comparison(intervals, k, target / "plots" / "baselines.png")
+    return metrics
+
+
+def plot_loss(losses: pd.DataFrame, path: Path) -> None:
+    """The loss by epoch."""
+    figure, axes = _figure(1)
+    for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
+        if losses[name].notna().any():
+            axes[0].plot(losses["epoch"], losses[name], marker="o", label=label)
+    axes[0].set(title="Loss of the sequential model", xlabel="epoch", ylabel="negative log-likelihood")
+    if len(losses):
+        axes[0].legend()
+    _save(figure, path)
+
+
+def plot_comparison(intervals: Mapping[str, Mapping[str, Interval]], k: int, path: Path) -> None:
+    """Bars with bootstrap intervals: ours beside the baselines, for all items and for items new to the shopper."""
+    figure, axes = _figure(2)
+    for axis, measure, title in (
+        (axes[0], f"ndcg_at_{k}", "all items"),
+        (axes[1], f"ndcg_at_{k}_new", "items new to the shopper"),
+    ):
+        rows = sorted((values[measure].mean, name, values[measure]) for name, values in intervals.items() if measure in values)
+        for place, (mean, name, interval) in enumerate(rows):
+            error = [[mean - interval.low], [interval.high - mean]]
+            axis.barh(place, mean, xerr=error, color="#2a6f97" if name == OURS else "#b8c4cc", capsize=3)
+        axis.set(
+            title=f"NDCG@{k}, {title}", yticks=range(len(rows)), yticklabels=[name.replace("_", " ") for _, name, _ in rows]
+        )
+    _save(figure, path)
+
+
+def _figure(columns: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # no pyplot: nothing global, no display
+
+    figure = Figure(figsize=(6 * columns, 3.6), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,122 @@
+"""The four stages on a workspace of a hand-made shop: files, honesty of the split, repeatability, an incremental run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from endcap.config import Params
+from endcap.contracts import dataset_event_schema
+from endcap.data.partitions import write_partitions
+from endcap.errors import DatasetError
+from endcap.models.blend import BlendedRecommender
+from endcap.models.digest import digest
+from endcap.models.history import History
+from endcap.models.text_encoder import TextEncoder
+from endcap.pipeline import stages
+from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
+
+
+@pytest.fixture()
+def quick(params: Params) -> Params:
+    train = params.train.model_copy(update={"dim": 16, "layers": 1, "max_length": 20, "max_epochs": 2})
+    evaluate = params.evaluate.model_copy(update={"bootstrap_samples": 50})
+    return params.model_copy(update={"train": train, "evaluate": evaluate})
+
+
+@pytest.fixture()
+def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pretrained encoder has its own test; here a title's letters are its vector."""
+
+    def letters(self: TextEncoder, texts: list[str], *_: object) -> tuple[np.ndarray, int]:
+        counts = [[text.count(letter) for letter in "abcdefgr"] for text in texts]
+        return np.array(counts, np.float32) / 4, 0
+
+    monkeypatch.setattr(TextEncoder, "encode", letters)
+
+
+def write_dataset(root: Path, until: object = UNTIL, version: str = "dataset-1") -> None:
+    shutil.rmtree(root / "data" / "dataset", ignore_errors=True)
+    target = root / "data" / "dataset"
+    target.mkdir(parents=True)
+    events = tiny_events()
+    events = events[events["time"] < pd.Timestamp(until)]
+    write_partitions(pa.Table.from_pandas(events, schema=dataset_event_schema(), preserve_index=False), target)
+    tiny_catalog().to_parquet(target / "catalog.parquet")
+    (target / "dataset.json").write_text(json.dumps({"version": version, "interval_end": pd.Timestamp(until).isoformat()}))
+
+
+def write_parent(root: Path, model: Path | None = None) -> None:
+    (root / "data" / "parent").mkdir(parents=True, exist_ok=True)
+    facts = {"kind": "incremental", "model_version": "1"} if model else {"kind": "full"}
+    (root / "data" / "parent" / "parent.json").write_text(json.dumps(facts))
+    if model:
+        shutil.copytree(model, root / "data" / "parent" / "model")
+
+
+def run_all(root: Path, params: Params) -> dict[str, float]:
+    stages.prepare(root, params)
+    stages.encode(root, params)
+    stages.train(root, params)
+    return stages.evaluate(root, params)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_stages_make_a_model_that_has_not_seen_the_holdout(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path)
+    write_parent(tmp_path)
+    metrics = run_all(tmp_path, quick)
+    split = json.loads((tmp_path / "work/prepared/split.json").read_text())
+    learnt = pd.read_parquet(tmp_path / "work/prepared/interactions.parquet")
+    assert split["holdout_start"] == (UNTIL - timedelta(days=7)).isoformat()
+    assert learnt["time"].max() < pd.Timestamp(split["holdout_start"])
+    model = BlendedRecommender.load(tmp_path / "work/model")
+    assert model.config["trained_until"] == split["holdout_start"]
+    assert model.config["dataset_version"] == "dataset-1"
+    assert metrics["ndcg_at_10"] > metrics["popularity.ndcg_at_10"]
+    assert metrics["vs_popularity.ndcg_at_10.low"] <= metrics["vs_popularity.ndcg_at_10"]
+    for name in ("metrics.json", "curves.json", "curves.csv", "per_user.parquet", "plots/loss.png", "plots/baselines.png"):
+        assert (tmp_path / "work/evaluation" / name).stat().st_size > 0
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_the_same_input_gives_the_same_model(tmp_path: Path, quick: Params) -> None:
+    digests = []
+    for name in ("one", "two"):
+        write_dataset(tmp_path / name)
+        write_parent(tmp_path / name)
+        for stage in (stages.prepare, stages.encode, stages.train):
+            stage(tmp_path / name, quick)
+        digests.append(digest(tmp_path / name / "work" / "model"))
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_update_starts_from_its_parent(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path, UNTIL - timedelta(days=7))
+    write_parent(tmp_path)
+    run_all(tmp_path, quick)
+    parent = BlendedRecommender.load(tmp_path / "work/model")
+    shutil.move(tmp_path / "work", tmp_path / "first")
+    write_dataset(tmp_path, UNTIL, "dataset-2")
+    write_parent(tmp_path, tmp_path / "first/model")
+    metrics = run_all(tmp_path, quick)
+    child = BlendedRecommender.load(tmp_path / "work/model")
+    assert child.config["trained_until"] > parent.config["trained_until"]
+    assert (child.config["kind"], child.config["parent_version"]) == ("incremental", "1")
+    assert metrics["users"] > 0
+    history = [History(["item00"], [UNTIL])]
+    assert np.corrcoef(child.score(history, UNTIL)[0], parent.score(history, UNTIL)[0])[0, 1] > 0.9
+    assert not np.array_equal(child.score(history, UNTIL), parent.score(history, UNTIL))
+
+
+def test_a_missing_dataset_is_named(tmp_path: Path, quick: Params) -> None:
+    with pytest.raises(DatasetError, match=r"dataset.json: cannot be read.*endcap dataset pull"):
+        stages.prepare(tmp_path, quick)
