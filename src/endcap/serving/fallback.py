@@ -19,6 +19,7 @@ from endcap.recommender import Recommender
 
 POLICY = "fallback-popularity"
 LIMIT = 1000
+_RETRY_EMPTY_SECONDS = 1.0  # a new shop should not stay empty for long
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,7 +43,7 @@ class _Counts:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     day: datetime
-    made: float  # monotonic seconds
+    until: float  # monotonic seconds
     recommender: Recommender
 
 
@@ -67,13 +68,14 @@ class Fallback:
         with self._counting:  # one count at a time, however many shoppers wait
             day = now.replace(hour=0, minute=0, second=0, microsecond=0)
             kept = self._kept
-            if kept and kept.day == day and self._clock() - kept.made < self._refresh_seconds:
+            if kept and kept.day == day and self._clock() < kept.until:
                 return kept.recommender
             try:
                 fresh = self._count(now)
             except ServiceUnavailable:
                 return kept.recommender if kept else self._over([], [])
-            self._kept = _Kept(day, self._clock(), fresh)
+            keep = self._refresh_seconds if len(fresh.items) else _RETRY_EMPTY_SECONDS
+            self._kept = _Kept(day, self._clock() + keep, fresh)
             return fresh
 
     def _count(self, now: datetime) -> Recommender:

@@ -1,0 +1,46 @@
+"""What is known of a shopper at one moment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from tests.unit.serving.conftest import NOW
+
+from endcap.models.history import History
+from endcap.serving.histories import what_is_known
+
+
+def did(item: str, days_ago: float, quantity: float | None = 1.0, kind: str = "purchase") -> dict[str, Any]:
+    return {"item_id": item, "type": kind, "time": NOW - timedelta(days=days_ago), "quantity": quantity}
+
+
+def items(*events: dict[str, Any], session: tuple[dict[str, Any], ...] = ()) -> list[str]:
+    return list(what_is_known(events, session, NOW).item_ids)
+
+
+def test_it_is_the_history_that_models_know() -> None:
+    events = [did("mug", 2.5), did("fork", 1.123456789, None, "view"), did("bowl", 0)]
+    known, expected = what_is_known(events, [], NOW), History.from_events(events)
+    for name in ("item_ids", "times", "types"):
+        assert list(getattr(known, name)) == list(getattr(expected, name))
+    np.testing.assert_array_equal(known.quantities, expected.quantities)
+
+
+def test_later_events_are_not_known_yet() -> None:
+    assert items(did("mug", 1), did("fork", -1), session=(did("bowl", -0.1), did("plate", 0))) == ["mug", "plate"]
+
+
+def test_a_session_event_that_is_logged_already_counts_once() -> None:
+    assert items(did("mug", 1), session=(did("mug", 1), did("mug", 1, kind="view"))) == ["mug", "mug"]
+
+
+def test_a_full_return_takes_back_the_newest_purchase_of_that_quantity() -> None:
+    assert items(did("mug", 5, 2), did("fork", 4), did("mug", 3, 2), did("mug", 1, -2)) == ["mug", "fork"]
+    assert list(what_is_known([did("mug", 5, 2), did("mug", 3, 3), did("mug", 1, -2)], [], NOW).quantities) == [3]
+
+
+def test_a_partial_or_unpaired_return_takes_nothing_back() -> None:
+    assert items(did("mug", 5, 3), did("mug", 1, -2)) == ["mug"]
+    assert items(did("mug", 1, -2), did("mug", 0.5, 2)) == ["mug"]
