@@ -34,7 +34,9 @@ def full(doing: str, said: object) -> DatasetError:
 
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, says that the disk is full."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         if isinstance(error, sqlite3.Error) and "disk is full" in str(error):

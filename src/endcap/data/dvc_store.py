@@ -5,6 +5,8 @@ Not here: git and version numbers (versions.py).
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +69,20 @@ class DvcStore:
             require_room(Path(self.remote_url), fresh, "pushing to the DVC remote")
         with self._open(directory.parent, doing) as repo:
             repo.add(str(directory))
+            self._check_cached(directory)
         return Path(_pointer(directory)).read_bytes()
+
+    def _check_cached(self, directory: Path) -> None:
+        """DVC only logs a file that it could not take into the cache; find out, before a version is made that lacks it."""
+        folder = self._home.dvc_cache / "files" / "md5"
+        digest = digest_of(Path(_pointer(directory)).read_bytes())
+        listing = folder / digest[:2] / digest[2:]
+        files = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else []
+        lost = [one["relpath"] for one in files if not (folder / one["md5"][:2] / one["md5"][2:]).exists()]
+        if lost or not listing.exists():
+            raise DatasetError(
+                "could not be taken into the DVC cache", field=(lost or [directory.name])[0], action="See the log."
+            )
 
     def push(self, directory: Path) -> None:
         """Copy what was added to the remote.
@@ -126,34 +141,54 @@ class DvcStore:
         from dvc.repo import Repo
         from dvc_data.hashfile.state import StateNoop
 
-        try:
-            with Repo(str(root)) as repo:
-                # A folder that lives for seconds needs no database of hashes, which moreover retries for ever on a full disk.
-                repo.state.close()
-                repo.state = StateNoop()
-                repo.cache = CacheManager(repo)
-                yield repo
-        except EndcapError:
-            raise
-        except DvcException as error:
-            if is_full(error):
-                raise full(doing, error) from error
-            raise DatasetError(f"failed while {doing}: {error}", field="dvc", action="See docs/runbooks/.") from error
-        except Exception as error:  # object stores raise their own libraries' errors (botocore, azure), which cannot be listed
-            if is_full(error):
-                raise full(doing, error) from error
-            raise (self._away(error) if "remote" in doing else error) from error
+        with _overheard() as heard:
+            try:
+                with Repo(str(root)) as repo:
+                    # A folder that lives for seconds needs no database of hashes, and that one retries for ever on a full disk.
+                    repo.state.close()
+                    repo.state = StateNoop()
+                    repo.cache = CacheManager(repo)
+                    yield repo
+            except EndcapError as error:
+                if any(map(is_full, heard)):
+                    raise full(doing, error) from error
+                raise
+            except (
+                Exception
+            ) as error:  # object stores raise their own libraries' errors (botocore, azure), not to be listed here
+                if is_full(error) or any(map(is_full, heard)):
+                    raise full(doing, error) from error
+                if isinstance(error, DvcException):
+                    raise DatasetError(f"failed while {doing}: {error}", field="dvc", action="See docs/runbooks/.") from error
+                raise (self._away(error) if "remote" in doing else error) from error
 
     def _away(self, error: Exception) -> EndcapError:
-        """The error to raise when the remote failed: a full disk if that is why, else ServiceUnavailable."""
-        if is_full(error):
-            return full("writing to the DVC remote", error)
         return ServiceUnavailable(
             f"the DVC remote does not answer ({error})",
             field="ENDCAP_DVC_REMOTE_URL",
             value=self.remote_url,
             action="Nothing was changed. Bring it back and run the task again: docs/runbooks/dvc-remote-away.md.",
         )
+
+
+@contextmanager
+def _overheard() -> Iterator[list[BaseException]]:
+    """The errors that DVC logs instead of raising them, such as a file that could not be copied."""
+    heard: list[BaseException] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                heard.append(record.exc_info[1])
+
+    ear, loggers = Ear(), [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+    for logger in loggers:
+        logger.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        for logger in loggers:
+            logger.removeHandler(ear)
 
 
 def digest_of(pointer: bytes) -> str:
