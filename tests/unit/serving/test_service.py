@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit.serving.conftest import ITEMS, Shelf, catalogue, event, in_threads
+from tests.unit.serving.conftest import ITEMS, CountingModel, Shelf, catalogue, event, in_threads
 
 from endcap.config import Settings
 from endcap.data.events import EventLog
@@ -198,9 +199,20 @@ def test_exposures_that_take_too_long_mark_the_answer_and_are_written_later(
 
 
 def test_a_new_champion_never_fails_or_mixes_an_answer(
-    client: TestClient, service: Service, shelf: Shelf, log: EventLog
+    client: TestClient, service: Service, shelf: Shelf, log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Model n puts item n first: an answer whose version and first item disagree saw two models."""
+    """Model n puts item n first: an answer whose version and first item disagree saw two models.
+
+    Scoring takes a while, so that every swap happens amid requests.
+    """
+    score = CountingModel.score
+
+    def slow_score(*arguments: Any) -> Any:
+        scores = score(*arguments)
+        time.sleep(0.02)
+        return scores
+
+    monkeypatch.setattr(CountingModel, "score", slow_score)
     bases = [[9.0 if place == number else float(-place) for place in range(5)] for number in range(5)]
     shelf.publish(1, bases[1])
     service.models.check()
