@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNREADABLE = "unreadable"
+_OWN_ZONE = r"(?:Z|:\d\d(?:[.,]\d+)? ?[+-]\d\d:?\d\d)$"
 
 
 class _Part(BaseModel):
@@ -196,17 +197,26 @@ class _Reader:
         return pd.Series(pc.fill_null(pc.is_nan(column), False).to_pandas())
 
     def _times(self, name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+        """Times in UTC; those that carry no zone of their own are of the mapping's."""
         import pandas as pd
 
         if pd.api.types.is_datetime64_any_dtype(values):
-            times = values
+            times = values if values.dt.tz is not None else self._in_zone(values)
         else:
-            times = pd.to_datetime(values, format=self.mapping.time.format, errors="coerce", utc=_with_zone(values))
-        if times.dt.tz is None:
-            hours_twice = [False] * len(times)  # an hour that comes twice at the end of summer is taken as winter's
-            times = times.dt.tz_localize(self.mapping.time.zone, ambiguous=hours_twice, nonexistent="shift_forward")
+            own_zone = values.astype(str).str.contains(_OWN_ZONE)
+            form = self.mapping.time.format
+            zoned = pd.to_datetime(values.where(own_zone), format=form, errors="coerce", utc=True)
+            local = pd.to_datetime(values.where(~own_zone), format=form, errors="coerce")
+            times = zoned.fillna(self._in_zone(local))
         self._note(name, values, times.isna() & values.notna())
         utc: pd.Series[Any] = times.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+        return utc
+
+    def _in_zone(self, times: pd.Series[Any]) -> pd.Series[Any]:
+        """Local times as UTC. The hour that comes twice in autumn is taken as winter's; the one missing in spring moves on."""
+        winter = [False] * len(times)
+        local = times.dt.tz_localize(self.mapping.time.zone, ambiguous=winter, nonexistent="shift_forward")
+        utc: pd.Series[Any] = local.dt.tz_convert("UTC")
         return utc
 
     def _note(self, name: str, values: pd.Series[Any], bad: pd.Series[bool]) -> None:
@@ -223,12 +233,6 @@ def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
         values = values.astype("Int64")
     texts = values.astype("string").str.strip().astype(object)
     return texts.where(texts.notna() & (texts != ""), None)
-
-
-def _with_zone(values: pd.Series[Any]) -> bool:
-    """Whether the texts carry a zone of their own (the first one tells)."""
-    first = str(next(iter(values.dropna()), ""))
-    return first.endswith("Z") or "+" in first[10:] or "-" in first[10:]
 
 
 def _nearest(name: str, known: list[str]) -> str:

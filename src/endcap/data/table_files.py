@@ -60,6 +60,7 @@ def _read_csv(path: Path, separator: str, encoding: str) -> pa.Table:
         if b"\0" in head and "16" not in encoding and "32" not in encoding:
             action = "Set csv.encoding in the mapping, e.g. utf-16."
             raise InputError("holds zero bytes: UTF-16 or no text", field=str(path), action=action)
+        _check_quotes(path)
         header = head.decode(encoding, errors="ignore").lstrip("\ufeff").splitlines()[0]
         names = [part.strip().strip('"') for part in header.split(separator)]
         with pa.input_stream(str(path)) as stream:
@@ -74,6 +75,19 @@ def _read_csv(path: Path, separator: str, encoding: str) -> pa.Table:
     except (pa.ArrowException, OSError, LookupError, UnicodeError, EOFError, IndexError) as error:
         raise _explain(path, error, encoding) from error
     return table
+
+
+def _check_quotes(path: Path) -> None:
+    """An odd number of quotes: one does not end, and the reader would take the rest of the file as a single value."""
+    import pyarrow as pa
+
+    quotes = 0
+    with pa.input_stream(str(path)) as stream:
+        while block := stream.read(1024 * 1024):
+            quotes += block.count(b'"')
+    if quotes % 2:
+        action = "The file is truncated inside a quoted value, or a quote in a text is not doubled."
+        raise InputError("has a quote that does not end", field=str(path), action=action)
 
 
 def _explain(path: Path, error: Exception, encoding: str) -> InputError:

@@ -1,0 +1,187 @@
+"""A shop's own files: what is read, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from endcap import contracts
+from endcap.data.mapping import Mapping, apply_mapping, load_mapping
+from endcap.data.privacy import pseudonymise
+from endcap.data.table_files import MAX_LINE_BYTES, read_table
+from endcap.errors import InputError
+
+KEY = b"k" * 32
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+COLUMNS: dict[str, Any] = {
+    "event_id": "id",
+    "item_id": "sku",
+    "time": "at",
+    "user_id": "who",
+    "quantity": "qty",
+    "price": "price",
+}
+LINES = "id,sku,at,who,qty,price\n1,00123,2011-11-07T10:00:00,17850,2,1.5\n2,85123A,2011-11-07T11:00:00+01:00,,-1,\n"
+
+
+def mapping(**changes: Any) -> Mapping:
+    return Mapping.model_validate({"columns": COLUMNS, "constants": {"type": "purchase"}} | changes)
+
+
+def csv(tmp_path: Path, content: str | bytes, name: str = "events.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_a_csv_becomes_contract_rows(tmp_path: Path) -> None:
+    mapped = apply_mapping(read_table(csv(tmp_path, LINES)), mapping(), KEY)
+    assert mapped.problems == []
+    assert [(f.name, f.type) for f in mapped.table.schema] == [(f.name, f.type) for f in contracts.event_schema()]
+    first, second = mapped.table.to_pylist()
+    assert first["item_id"] == "00123"  # a code keeps its zeros
+    assert first["user_id"] == pseudonymise("17850", KEY)
+    assert first["time"] == datetime(2011, 11, 7, 10, tzinfo=UTC)
+    assert (second["user_id"], second["quantity"], second["price"]) == (None, -1.0, None)
+
+
+def test_a_parquet_with_float_ids_gives_the_same_pseudonyms(tmp_path: Path) -> None:
+    table = pa.table({"id": [1], "sku": ["a"], "at": ["2011-11-07"], "who": [17850.0], "qty": [1], "price": [float("inf")]})
+    pq.write_table(table, tmp_path / "events.parquet")
+    (row,) = apply_mapping(read_table(tmp_path / "events.parquet"), mapping(), KEY).table.to_pylist()
+    assert row["user_id"] == pseudonymise("17850", KEY)
+    assert row["price"] == float("inf")  # for validation to find
+    assert row["time"] == datetime(2011, 11, 7, tzinfo=UTC)
+
+
+def test_the_shop_s_words_numbers_and_clock(tmp_path: Path) -> None:
+    text = "id;action;customer;sku;happened_at;qty;unit_price\n1;order;ü;a;07.07.2025 10:00:00;1;1.234,50\n"
+    mapped = apply_mapping(
+        read_table(csv(tmp_path, text.encode("cp1252")), separator=";", encoding="cp1252"),
+        load_mapping(EXAMPLES / "mapping_events.yaml"),
+        KEY,
+    )
+    (row,) = mapped.table.to_pylist()
+    assert (row["type"], row["price"]) == ("purchase", 1234.5)
+    assert row["time"] == datetime(2025, 7, 7, 8, tzinfo=UTC)  # Berlin's summer
+    assert row["user_id"] == pseudonymise("ü", KEY)
+
+
+def test_joined_and_numbered_ids_are_unique_and_stable(tmp_path: Path) -> None:
+    text = "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+    text += "".join(f"{number},a,1,2011-01-01 10:00:00,1,1,EIRE\n" for number in (536365, 536365, "C536366"))
+    table = apply_mapping(read_table(csv(tmp_path, text)), load_mapping(EXAMPLES / "mapping_online_retail.yaml"), KEY).table
+    assert table["event_id"].to_pylist() == ["536365-1", "536365-2", "C536366-1"]
+
+
+def test_a_catalogue_without_dates_is_listed_now(tmp_path: Path) -> None:
+    path = csv(tmp_path, "sku,name\na,Teapot\n")
+    columns = {"item_id": "sku", "title": "name"}
+    (row,) = apply_mapping(read_table(path), Mapping(kind="catalog", columns=dict(columns)), KEY).table.to_pylist()
+    assert row["title"] == "Teapot"
+    assert abs((row["available_from"] - datetime.now(UTC)).total_seconds()) < 60
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("mapping_*.yaml")))
+def test_the_examples_load(name: str) -> None:
+    assert load_mapping(EXAMPLES / name).columns
+
+
+@pytest.mark.parametrize(
+    ("cell", "column"), [("a dozen", "quantity"), ("nan", "price"), ("yesterday", "time"), ("2011-13-41", "time")]
+)
+def test_what_cannot_be_read_is_named_and_kept_aside(tmp_path: Path, cell: str, column: str) -> None:
+    values = {"id": "3", "sku": "a", "at": "2011-11-07", "who": "1", "qty": "1", "price": "1"} | {str(COLUMNS[column]): cell}
+    mapped = apply_mapping(read_table(csv(tmp_path, LINES + ",".join(values.values()) + "\n")), mapping(), KEY)
+    assert mapped.table["unreadable"].to_pylist() == [None, None, f"{column}={cell!r}"]
+    assert mapped.table[column].to_pylist()[2] is None
+    assert "first in row 3" in mapped.problems[0]
+
+
+def test_a_nan_in_parquet_is_no_missing_price(tmp_path: Path) -> None:
+    price = pa.array([float("nan"), None, 1.0], from_pandas=False)
+    table = pa.table({"id": ["1", "2", "3"], "sku": ["a"] * 3, "at": ["2011-11-07"] * 3, "who": ["1"] * 3, "qty": [1] * 3})
+    mapped = apply_mapping(table.append_column("price", price), mapping(), KEY)
+    assert mapped.table["unreadable"].to_pylist() == ["price=nan", None, None]
+
+
+def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, LINES.replace("qty", "qtty")))
+    with pytest.raises(InputError, match=r"qty: .*quantity.*Did you mean `qtty`"):
+        apply_mapping(table, mapping(), KEY)
+    mapped = apply_mapping(table, mapping(), KEY, strict=False)
+    assert "quantity" not in mapped.table.column_names
+    assert "no column 'qty'" in mapped.problems[0]
+
+
+BROKEN = {
+    "empty": (b"", "0 bytes"),
+    "wrong encoding": ("id,sku\n1,Käse\n".encode("cp1252"), "is not utf-8 text"),
+    "utf-16": ("id,sku\n1,a\n".encode("utf-16"), "zero bytes"),
+    "ragged": (b"id,sku\n1,a\n2\n", "no regular table"),
+    "cut in a quote": (b'id,sku\n1,"a\n' + b"2,b\n" * 5, "a quote that does not end"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_csv_says_what_is_wrong(tmp_path: Path, case: str) -> None:
+    content, words = BROKEN[case]
+    with pytest.raises(InputError, match=words):
+        read_table(csv(tmp_path, content))
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "one_line.csv"
+    with path.open("wb") as file:
+        file.write(b"id,sku\n1,")
+        file.seek(1024**3)  # a gigabyte, sparse on disk
+        file.write(b"\n")
+    before = pa.total_allocated_bytes()
+    with pytest.raises(InputError, match=r"too long|zero bytes"):
+        read_table(path)
+    assert pa.total_allocated_bytes() - before < 8 * MAX_LINE_BYTES
+    with path.open("wb") as file:
+        file.write(b"id,sku\n1," + b"x" * (3 * MAX_LINE_BYTES) + b"\n")
+    with pytest.raises(InputError, match="too long"):
+        read_table(path)
+
+
+def test_a_truncated_parquet_or_gzip_is_refused(tmp_path: Path) -> None:
+    import gzip
+
+    pq.write_table(pa.table({"a": list(range(1000))}), tmp_path / "whole.parquet")
+    cut = (tmp_path / "whole.parquet").read_bytes()[:-100]
+    (tmp_path / "cut.parquet").write_bytes(cut)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(LINES.encode() * 1000)[:-20])
+    for name in ("cut.parquet", "cut.csv.gz"):
+        with pytest.raises(InputError, match=r"cannot be read .*[dD]eliver it again"):
+            read_table(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_or_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="neither CSV nor Parquet"):
+        read_table(csv(tmp_path, "x", "events.xlsx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("columns: {event_id: id, itm_id: sku}", "itm_id: no column of the contract.*Did you mean `item_id`"),
+        ("columns: {event_id: id}", "item_id: not mapped|type: not mapped"),
+        ("kolumns: {}", "columns: Field required|kolumns"),
+        ("columns: [", "cannot be read"),
+        ("kind: orders\ncolumns: {}", "kind: Input should be 'events' or 'catalog'"),
+    ],
+)
+def test_a_wrong_mapping_names_the_key(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_mapping(path)
