@@ -8,7 +8,7 @@ import pytest
 
 from endcap.config import Params, Settings, load_params, load_settings
 
-pytest_plugins = ["tests.fixtures.postgres"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.stack"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

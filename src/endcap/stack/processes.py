@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -21,18 +22,29 @@ if TYPE_CHECKING:
     from endcap.stack.parts import Part
 
 
-def require_free_port(part: Part) -> None:
-    """Raise ConfigError that names the port, its holder and the variable that moves it."""
+def require_free_port(part: Part, patience_seconds: float = 2.0) -> None:
+    """Raise ConfigError that names the port, its holder and the variable that moves it.
+
+    A process that was just killed may need a moment to let go of its port, hence the patience.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while (error := _bind_error(part.port)) is not None:
+        if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+            time.sleep(0.1)
+            continue
+        problem = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        action = f"{_holder(part.port)}Stop that process, or choose another port: {part.port_setting}=<port> endcap up."
+        raise ConfigError(f"the port for {part.name} {problem}", field=part.port_setting, value=part.port, action=action)
+
+
+def _bind_error(port: int) -> OSError | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, part.port))
+            probe.bind((HOST, port))
         except OSError as error:
-            problem = (
-                f"the port for {part.name} is in use" if error.errno == 98 else f"the port for {part.name}: {error.strerror}"
-            )
-            action = f"{_holder(part.port)}Stop that process, or choose another port: {part.port_setting}=<port> endcap up."
-            raise ConfigError(problem, field=part.port_setting, value=part.port, action=action) from error
+            return error
+    return None
 
 
 def _holder(port: int) -> str:
