@@ -42,9 +42,7 @@ def event_frame(rows: pa.Table, catalog: pa.Table) -> pd.DataFrame:
     if "item_id" in frame:
         known = set(catalog["item_id"].to_pylist())
         frame["unknown_item_id"] = _only(frame["item_id"], lambda item_id: item_id not in known)
-    if {"item_id", "price"} <= set(frame.columns) and catalog.num_rows:
-        frame["price_to_catalogue"] = _ratio(frame, catalog)
-    return frame
+    return _with_ratio(frame, catalog)
 
 
 def _only(column: pd.Series[str], wanted: Callable[[str], bool]) -> pd.Series[Any]:
@@ -55,9 +53,7 @@ def _only(column: pd.Series[str], wanted: Callable[[str], bool]) -> pd.Series[An
 def catalog_frame(items: pa.Table, known: pa.Table) -> pd.DataFrame:
     """Items as the suite `catalog` sees them, with `price_to_catalogue` against the catalogue known before."""
     frame: pd.DataFrame = items.to_pandas(ignore_metadata=True)
-    if {"item_id", "price"} <= set(frame.columns) and known.num_rows:
-        frame["price_to_catalogue"] = _ratio(frame, known)
-    return frame
+    return _with_ratio(frame, known)
 
 
 def parameters(limits: Ingest, start: datetime, end: datetime, versions: Sequence[DatasetVersion]) -> dict[str, Any]:
@@ -81,6 +77,14 @@ def expected_rows(versions: Sequence[DatasetVersion], days: float, ratio: tuple[
     a_day = statistics.median(v.added_events / ((v.interval_end - v.interval_start) / DAY) for v in recent)
     days = max(days, 1.0)
     return max(1, int(a_day * days * ratio[0])), int(a_day * days * ratio[1]) + 1
+
+
+def _with_ratio(frame: pd.DataFrame, catalog: pa.Table) -> pd.DataFrame:
+    """The frame with `price_to_catalogue`; without, where no row has both prices: there is nothing to compare."""
+    if not {"item_id", "price"} <= set(frame.columns):
+        return frame
+    ratio = _ratio(frame, catalog)
+    return frame.assign(price_to_catalogue=ratio) if ratio.notna().any() else frame
 
 
 def _ratio(frame: pd.DataFrame, catalog: pa.Table) -> pd.Series[float]:

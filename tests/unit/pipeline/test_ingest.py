@@ -1,0 +1,254 @@
+"""Batches from arrival to version: nothing lost, nothing twice, and a bad one changes nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from tests.fixtures.poison import poisoned
+
+from endcap import contracts
+from endcap.config import Settings
+from endcap.data.events import EventLog
+from endcap.data.partitions import read_events
+from endcap.data.versions import DatasetRepository
+from endcap.errors import BatchRejected, InputError
+from endcap.pipeline import ingest
+from endcap.pipeline.landing import land_file, land_tables, state_of
+
+START = datetime(2011, 11, 7, tzinfo=UTC)
+DAY = timedelta(days=1)
+ITEMS = [f"{22000 + n}" for n in range(5)]
+
+
+def catalog() -> pa.Table:
+    rows = [{"item_id": i, "title": f"ITEM {i}", "price": 2.0, "available_from": START, "updated_at": START} for i in ITEMS]
+    return pa.Table.from_pylist([*rows, rows[0] | {"item_id": "POST", "title": "POSTAGE"}], schema=contracts.catalog_schema())
+
+
+def row(event_id: str, at: datetime, **values: Any) -> dict[str, Any]:
+    defaults = {"type": "purchase", "user_id": "0" * 16, "item_id": ITEMS[0], "quantity": 1.0, "price": 2.0, "country": "EIRE"}
+    return {"event_id": event_id, "time": at} | defaults | values
+
+
+def week(first: int = 0, start: datetime = START, count: int = 40) -> pa.Table:
+    rows = [
+        row(f"e-{first + n}", start + n * timedelta(hours=4), user_id=f"{n % 7:016x}", item_id=ITEMS[n % 5])
+        for n in range(count)
+    ]
+    return pa.Table.from_pylist(rows, schema=contracts.event_schema())
+
+
+def take(source: str = "log", start: datetime = START, end: datetime = START + 7 * DAY) -> dict[str, Any]:
+    """All steps, as the DAG runs them."""
+    batch = ingest.collect_batch(start.isoformat(), end.isoformat(), source)["batch_id"]
+    if not ingest.validate_batch(batch)["passed"]:
+        ingest.quarantine_batch(batch)
+    cleaned = ingest.clean_batch(batch)
+    return {"batch": batch, "cleaned": cleaned} | ingest.version_dataset(batch)
+
+
+def dataset(settings: Settings, folder: Path) -> pa.Table:
+    DatasetRepository(settings.paths, settings.dvc_remote_url).checkout("latest", folder / "checkout")
+    return read_events(folder / "checkout")
+
+
+@pytest.fixture
+def log(settings: Settings) -> EventLog:
+    log = EventLog(settings.event_log_url)
+    log.create()
+    log.upsert_catalog(catalog())
+    return log
+
+
+def test_a_file_of_history_becomes_the_first_version(settings: Settings, tmp_path: Path) -> None:
+    landed = land_tables(week(), catalog(), source="history", settings=settings)
+    made = take(landed["batch_id"])
+    assert (made["dataset_version"], made["events"], made["skipped"]) == ("dataset-1", 40, False)
+    assert dataset(settings, tmp_path).num_rows == 40
+    assert len(EventLog(settings.event_log_url).history("0" * 16, 100)) == 6  # serving knows the histories
+    card = DatasetRepository(settings.paths, settings.dvc_remote_url).latest()
+    assert (card.users, card.items, card.interval_start, card.interval_end) == (7, 5, START, START + 7 * DAY)
+    assert card.validation["passed"]
+    assert (settings.paths.reports / card.validation["report"]).exists()
+
+
+def test_a_week_from_the_log_is_added_and_its_returns_reach_back(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+    log.append(week())
+    assert take()["dataset_version"] == "dataset-1"
+    later = [row("r-1", START + 8 * DAY, item_id=ITEMS[0], quantity=-1.0), row("n-1", START + 8 * DAY, item_id=ITEMS[1])]
+    log.append([*later, row("late", START + DAY)])
+    made = take(start=START + 7 * DAY, end=START + 14 * DAY)
+    assert (made["dataset_version"], made["events"]) == ("dataset-2", 2)
+    assert made["cleaned"]["cancellation_paired"] == 1
+    events = dataset(settings, tmp_path).to_pandas().set_index("event_id")
+    assert len(events) == 42
+    assert events["cancelled_at"].notna().sum() == 1
+    assert events.loc["e-35", "cancelled_at"] == START + 8 * DAY  # the newest purchase before it
+    assert made["cleaned"]["events"] == 2
+
+
+def test_the_same_interval_again_gives_the_same_and_adds_nothing(settings: Settings, log: EventLog) -> None:
+    log.append(week())
+    first = take()
+    log.append([row("late", START + DAY)])
+    assert take() == first
+    assert len(DatasetRepository(settings.paths, settings.dvc_remote_url).versions()) == 1
+
+
+def test_an_empty_interval_makes_no_version(settings: Settings, log: EventLog) -> None:
+    made = take()
+    assert made == {**made, "dataset_version": None, "events": 0, "skipped": True}
+    log.append(week(start=START + 7 * DAY))
+    take(start=START + 7 * DAY, end=START + 14 * DAY)
+    assert take(start=START + 14 * DAY, end=START + 15 * DAY)["dataset_version"] == "dataset-1"
+
+
+def test_a_catalogue_alone_makes_a_version_but_moves_no_clock(settings: Settings) -> None:
+    take(land_tables(week(), catalog(), source="history", settings=settings)["batch_id"])
+    new = catalog().slice(0, 1).to_pandas().assign(item_id="23000", title="NEW")
+    table = pa.Table.from_pandas(new, schema=contracts.catalog_schema(), preserve_index=False)
+    made = take(land_tables(None, table, source="news", start=START, end=START + 30 * DAY, settings=settings)["batch_id"])
+    assert (made["dataset_version"], made["events"]) == ("dataset-2", 0)
+    card = DatasetRepository(settings.paths, settings.dvc_remote_url).latest()
+    assert (card.items, card.added_events) == (6, 0)
+    assert card.interval_end < START + 7 * DAY
+
+
+def test_the_same_file_is_taken_once(settings: Settings) -> None:
+    first = land_tables(week(), catalog(), source="history", settings=settings)
+    assert land_tables(week(), catalog(), source="history", settings=settings)["state"] == "waiting"
+    made = take(first["batch_id"])
+    again = land_tables(week(), catalog(), source="history", settings=settings)
+    assert (again["state"], again["batch_id"]) == ("taken", first["batch_id"])
+    assert take(first["batch_id"])["dataset_version"] == made["dataset_version"]
+
+
+def test_events_that_came_before_are_not_taken_twice(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+    log.append(week(count=10))  # by HTTP, not yet collected
+    made = take(land_tables(week(count=12), source="an overlapping file", settings=settings)["batch_id"])
+    assert (made["events"], made["cleaned"]["already_known"]) == (2, 10)
+    assert take(end=START + 9 * DAY)["events"] == 10
+    assert dataset(settings, tmp_path).num_rows == 12
+
+
+def test_a_poisoned_batch_is_quarantined_whole_and_changes_nothing(settings: Settings, tmp_path: Path) -> None:
+    take(land_tables(week(), catalog(), source="history", settings=settings)["batch_id"])
+    frame = poisoned(week(first=100), pd.Timestamp.now(tz="UTC"))
+    landed = land_tables(frame, source="poisoned", settings=settings)
+    with pytest.raises(BatchRejected) as caught:
+        take(landed["batch_id"])
+    for word in ("missing country", "a dozen", "occurs once", "from the future", "in cents"):
+        assert word in str(caught.value), word
+    folder = settings.paths.quarantine / landed["batch_id"]
+    assert {"raw.parquet", "batch.json", "problems.json", "reason.json", "validation.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert not (settings.paths.batches / landed["batch_id"]).exists()
+    reason = json.loads((folder / "reason.json").read_text())
+    page = settings.paths.reports / "validation" / landed["batch_id"] / "events.html"
+    assert reason["report_url"].endswith(str(page.relative_to(settings.paths.reports)))
+    assert "Rejected" in page.read_text()
+    assert dataset(settings, tmp_path).num_rows == 40
+    assert EventLog(settings.event_log_url).batch_event_ids(landed["batch_id"]) == []
+    assert land_tables(frame, source="poisoned", settings=settings)["state"] == "quarantined"
+    for again in (lambda: take(landed["batch_id"]), lambda: ingest.quarantine_batch(landed["batch_id"])):
+        with pytest.raises(BatchRejected, match="rejected whole"):
+            again()
+
+
+def test_a_mended_suite_may_judge_a_batch_again(settings: Settings, log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.append([*week().to_pylist(), row("x", START, price=200_000.0)])
+    with pytest.raises(BatchRejected, match=r"at most params.yaml: ingest.max_price"):
+        take()
+    params = ingest.load_params()
+    raised = params.model_copy(update={"ingest": params.ingest.model_copy(update={"max_price": 1e6})})
+    monkeypatch.setattr(ingest, "load_params", lambda: raised)
+    ingest.release_batch("log-20111107T0000-20111114T0000")
+    assert take()["events"] == 41
+    with pytest.raises(InputError, match="not in quarantine"):
+        ingest.release_batch("log-20111107T0000-20111114T0000")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        ("yesterday", "2011-11-07T00:00:00+00:00", "interval_start: is no time"),
+        ("2011-11-07T00:00:00", "2011-11-08T00:00:00+00:00", "no time zone"),
+        ("2011-11-08T00:00:00+00:00", "2011-11-07T00:00:00+00:00", "not before interval_end"),
+    ],
+)
+def test_a_wrong_interval_is_named(settings: Settings, start: str, end: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ingest.collect_batch(start, end)
+
+
+def test_a_batch_that_nobody_landed_names_those_waiting(settings: Settings) -> None:
+    waiting = land_tables(week(), source="history", settings=settings)["batch_id"]
+    with pytest.raises(InputError, match=f"no such file batch.*{waiting}"):
+        take("file-nothere")
+    with pytest.raises(InputError, match="Run collect_batch first"):
+        ingest.validate_batch("file-nothere")
+    ingest.collect_batch(START.isoformat(), (START + DAY).isoformat(), waiting)
+    with pytest.raises(InputError, match="Run validate_batch first"):
+        ingest.clean_batch(waiting)
+
+
+def test_a_shop_s_own_csv_lands_without_raw_ids(settings: Settings, tmp_path: Path) -> None:
+    path, mapping = tmp_path / "orders.csv", tmp_path / "mapping.yaml"
+    path.write_text("id,sku,at,who,qty,price\n1,22000,2011-11-07T10:00:00,customer-4711,2,1.5\n")
+    columns = "{event_id: id, item_id: sku, time: at, user_id: who, quantity: qty, price: price}"
+    mapping.write_text(f"columns: {columns}\nconstants: {{type: purchase}}\n")
+    landed = land_file(path, mapping)
+    assert (landed["state"], landed["events"]) == ("landed", 1)
+    assert land_file(path, mapping)["state"] == "waiting"
+    assert all(b"4711" not in file.read_bytes() for file in settings.home.rglob("*") if file.is_file())
+    mapping.write_text(mapping.read_text().replace("sku", "skuu"))
+    with pytest.raises(InputError, match="skuu"):
+        land_file(path, mapping)
+    assert land_file(path, mapping, strict=False)["problems"]
+
+
+def _take_and_hang_after(renames: int) -> None:
+    """Take the batch, and hang at the n-th rename of a file or folder, for the parent to kill."""
+    done = 0
+    replace, rename = Path.replace, Path.rename
+
+    def counting(move: Any) -> Any:
+        def call(self: Path, target: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == renames:
+                (Path(os.environ["ENDCAP_HOME"]) / "hanging").touch()
+                time.sleep(60)
+            return move(self, target)
+
+        return call
+
+    Path.replace, Path.rename = counting(replace), counting(rename)  # type: ignore[method-assign]
+    take(next(Path(os.environ["ENDCAP_HOME"], "landing").glob("file-*")).name)
+
+
+@pytest.mark.parametrize("renames", [1, 3, 5, 8])
+def test_a_killed_run_is_finished_by_the_next(settings: Settings, tmp_path: Path, renames: int) -> None:
+    batch = land_tables(week(), catalog(), source="history", settings=settings)["batch_id"]
+    worker = multiprocessing.get_context("fork").Process(target=_take_and_hang_after, args=(renames,))
+    worker.start()
+    while not (settings.home / "hanging").exists() and worker.is_alive():
+        time.sleep(0.02)
+    assert worker.is_alive(), "the run ended before it was killed"
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    worker.join()
+    assert state_of(settings.paths, batch) in ("waiting", "taken")
+    assert take(batch)["events"] == 40
+    assert dataset(settings, tmp_path).num_rows == 40
+    assert len(DatasetRepository(settings.paths, settings.dvc_remote_url).versions()) == 1
