@@ -65,13 +65,10 @@ def _histories(purchases: pd.DataFrame, start: datetime, windows: Windows, rng: 
     came = purchases.loc[(times >= start) & (times < start + windows.length), "user_id"].unique()
     known = np.intersect1d(came.astype(str), before["user_id"].unique().astype(str))
     chosen = rng.permutation(known)[:SHOPPERS]
-    groups = before[before["user_id"].isin(chosen)].groupby("user_id", sort=True)
-    newest = [rows.tail(MAX_HISTORY) for _, rows in groups]
-    return [
-        History(
-            rows["item_id"].to_numpy(object),
-            rows["time"].dt.tz_localize(None).to_numpy("datetime64[us]"),
-            quantities=rows["quantity"].to_numpy(float),
-        )
-        for rows in newest
-    ]
+    rows = before[before["user_id"].isin(chosen)].sort_values("user_id", kind="stable")  # stays sorted by time within a shopper
+    items, quantities = rows["item_id"].to_numpy(object), rows["quantity"].to_numpy(float)
+    moments = rows["time"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    ends = np.cumsum(np.unique(rows["user_id"].to_numpy(str), return_counts=True)[1])
+    starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - MAX_HISTORY).astype(int) if len(ends) else ends
+    places = [slice(begin, end) for begin, end in zip(starts, ends, strict=True)]
+    return [History(items[place], moments[place], quantities=quantities[place]) for place in places]
