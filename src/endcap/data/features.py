@@ -94,11 +94,11 @@ class Interactions:
 def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Interactions:
     """Interactions of an event table (pyarrow or pandas, the columns of contracts.dataset_event_schema()).
 
-    Returns (negative or zero quantity), events without shopper and types that say nothing of liking are left out. The vocabulary
-    is `item_ids` followed by every further item of the events in sorted order.
+    Returns (negative or zero quantity), events without shopper and types that say nothing of liking are left out.
+    The vocabulary is `item_ids` followed by every further item of the events in sorted order.
     """
     frame = as_frame(events)
-    types = frame["type"].map(TYPE_CODES).fillna(-1).to_numpy(np.int64)
+    types: Ints = frame["type"].map(TYPE_CODES).fillna(-1).to_numpy().astype(np.int64)
     keep = (types >= 0) & POSITIVE_TYPES[types] & frame["user_id"].notna().to_numpy()
     if "quantity" in frame:
         keep &= ~(frame["quantity"].to_numpy(np.float64, na_value=np.nan) <= 0)
@@ -130,7 +130,8 @@ def choose_targets(types: Ints) -> npt.NDArray[np.bool_]:
 
 def as_frame(table: Any) -> pd.DataFrame:
     """A pandas frame of a pyarrow table; a frame is returned as it is."""
-    return table.to_pandas() if hasattr(table, "to_pandas") else table
+    frame: pd.DataFrame = table.to_pandas() if hasattr(table, "to_pandas") else table
+    return frame
 
 
 def to_microseconds(moment: datetime) -> int:

@@ -64,12 +64,13 @@ def make_period(events: Any, start: datetime, end: datetime) -> Period:
     inside = interactions.between(start, end).targets()
     first = pd.DataFrame({"user": inside.users, "item": inside.items}).drop_duplicates()
     groups = first.groupby("user", sort=True)["item"]
-    codes = [int(user) for user in groups.groups]
+    codes: list[int] = list(groups.groups)  # type: ignore[arg-type]
     user_ids = [str(interactions.user_ids[code]) for code in codes]
     taken = [interactions.item_ids[groups.get_group(code).to_numpy()] for code in codes]
     country: dict[str, str] = {}
     if "country" in frame:
-        country = frame.dropna(subset=["country"]).groupby("user_id")["country"].first().to_dict()
+        firsts = frame.dropna(subset=["country"]).groupby("user_id")["country"].first()
+        country = dict(zip(firsts.index, firsts, strict=True))
     countries = [str(country.get(user, "")) for user in user_ids]
     return Period(user_ids, histories_at(interactions, user_ids, start), taken, countries, start, end)
 

@@ -37,8 +37,8 @@ def measures(k: int) -> tuple[str, ...]:
 def compare(frame: pd.DataFrame, k: int, confidence: Confidence) -> tuple[dict[str, float], dict[str, dict[str, Interval]]]:
     """Flat metrics, and the interval of each measure by model. `frame` has the rows of rank_period, one model named "blend".
 
-    Names: `<measure>` for ours, `<baseline>.<measure>` for the others, `vs_<baseline>.<measure>` with `.low` and `.high` for the
-    paired difference over the same shoppers. A measure that no shopper has (nothing new was taken) is left out.
+    Names: `<measure>` for ours, `<baseline>.<measure>` for the others, `vs_<baseline>.<measure>` with `.low` and `.high` for
+    the paired difference over the same shoppers. A measure that no shopper has (nothing new was taken) is left out.
     """
     flat: dict[str, float] = {"users": float(frame["user_id"].nunique())}
     intervals: dict[str, dict[str, Interval]] = {}

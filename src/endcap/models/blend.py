@@ -1,27 +1,28 @@
 """The recommender: a learnt blend of the sequential model, what the shopper took before, likeness of items and popularity.
 
-score(u, i) = sum over signals s of w_s(u) x_s(u, i), where w_s(u) = W_s · context(u). The weights are learnt in training/blending.py.
-A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
+score(u, i) = sum over signals s of w_s(u) x_s(u, i), where w_s(u) = W_s · context(u). The weights are
+learnt in training/blending.py. A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 
 from endcap.models.history import Floats, History, HistoryBatch, encode
 from endcap.models.sequential import SequenceModel
 from endcap.models.signals import CONTEXT, DENSE, OWN, SIGNALS, Counts, OwnSignals, context, dense_signals, own_signals
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Before anything is learnt: repeats first, then the model, popularity behind. Rows are SIGNALS, columns CONTEXT.
 START_WEIGHTS = {"sequence": 0.3, "collaborative": 0.3, "recent": 0.5, "bought": 2.0, "bought_often": 1.0, "bought_lately": 0.3}
 
@@ -92,8 +93,8 @@ class BlendedRecommender:
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
         """The signals before they are weighed."""
         sequence = self.model.score(batch, self._vectors)
-        own = own_signals(batch, self.target_types, len(self._index), self.counts.typical_gap_days)
-        return dense_signals(batch, self.counts, sequence), own
+        dense = dense_signals(batch, self.counts, sequence)
+        return dense, own_signals(batch, self.target_types, dense, len(self._index), self.counts.typical_gap_days)
 
     def save(self, directory: Path) -> None:
         """Write the model directory, replacing a former one. The same model gives the same bytes."""
@@ -111,8 +112,3 @@ class BlendedRecommender:
         from endcap.models.model_files import load
 
         return load(directory)
-
-
-def config_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of config.json that a caller may show: everything but weights and shapes."""
-    return {name: value for name, value in config.items() if name not in {"blend_weights", "shape"}}

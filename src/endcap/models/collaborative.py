@@ -13,7 +13,7 @@ from endcap.models.history import Floats, History, encode
 
 
 class ItemKnn:
-    """score(u, i) = sum over the items j of u of cos(i, j); cos over the sets of shoppers, the `neighbours` nearest kept (None: all)."""
+    """score(u, i) = sum over items j of u of cos(i, j) over the sets of shoppers; the `neighbours` nearest kept (None: all)."""
 
     def __init__(self, neighbours: int | None = None, max_users_items: int = 2000) -> None:
         self.neighbours, self.max_users_items = neighbours, max_users_items

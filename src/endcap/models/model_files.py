@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,7 @@ from endcap.models.signals import CONTEXT, SIGNALS, Counts
 if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
 
+FORMAT_VERSION = 1
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 
 
@@ -37,7 +39,7 @@ def save(model: BlendedRecommender, directory: Path) -> None:
     state |= {name: state[name].half() for name in HALF}
     save_tensors(state, directory / "sequence.safetensors")
     counts = model.counts
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "all_time": counts.all_time,
         "recent": counts.recent,
         "newest": counts.newest,
@@ -47,6 +49,8 @@ def save(model: BlendedRecommender, directory: Path) -> None:
         "typical_gap_days": np.array([counts.typical_gap_days], np.float64),
     }
     save_arrays(arrays, directory / "counts.safetensors")
+    for path in directory.glob("*.safetensors"):
+        path.chmod(0o644)  # written readable by the owner alone; other processes serve them
     config = {
         **model.config,
         "format_version": FORMAT_VERSION,
@@ -57,9 +61,6 @@ def save(model: BlendedRecommender, directory: Path) -> None:
         },
     }
     (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-FORMAT_VERSION = 1
 
 
 def load(directory: Path) -> BlendedRecommender:

@@ -28,6 +28,6 @@ class Popularity:
         self.counts = np.bincount(known.items, minlength=len(self.item_ids)).astype(np.float32)
         return self
 
-    def score(self, histories: Sequence[History], now: datetime) -> Floats:
+    def score(self, histories: Sequence[History], now: datetime) -> Floats:  # noqa: ARG002 -- the interface of scorers
         """(B, I) the same counts for everybody."""
         return np.repeat(self.counts[None, :], len(histories), axis=0)

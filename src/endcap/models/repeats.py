@@ -31,7 +31,8 @@ class OwnCounts:
         """(B, I) own count + recent popularity scaled below 1."""
         batch = encode(histories, self._index, now).of_types(self._targets)
         behind = self.recent.counts / (self.recent.counts.max(initial=0.0) + 1)
-        return own_counts(batch, len(self.item_ids)) + behind[None, :]
+        scores: Floats = own_counts(batch, len(self.item_ids)) + behind[None, :]
+        return scores
 
 
 def own_counts(batch: HistoryBatch, items: int, decay_days: float | None = None) -> Floats:

@@ -49,6 +49,7 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, age_BTT: Tensor, seen_BTT: Tensor) -> Tensor:
         batch, length, dim = x_BTD.shape
+        result: Tensor
         qkv = self.qkv(self.attention_norm(x_BTD)).view(batch, length, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         bias = -functional.softplus(self.decay).view(1, -1, 1, 1) * age_BTT[:, None]
@@ -56,7 +57,8 @@ class Block(nn.Module):
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         x_BTD = x_BTD + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, dim)))
         gate, up = self.expand(self.forward_norm(x_BTD)).chunk(2, dim=-1)
-        return x_BTD + self.dropout(self.shrink(functional.silu(gate) * up))
+        result = x_BTD + self.dropout(self.shrink(functional.silu(gate) * up))
+        return result
 
 
 class SequenceModel(nn.Module):
@@ -64,6 +66,8 @@ class SequenceModel(nn.Module):
 
     def __init__(self, shape: SequenceShape, text_IE: Tensor, seen_I: Tensor) -> None:
         super().__init__()
+        self.text: Tensor
+        self.seen: Tensor
         self.shape = shape
         self.register_buffer("text", text_IE.float())  # (I, E)
         self.register_buffer("seen", seen_I.bool())  # (I,) bought in training: the id embedding means something
@@ -82,11 +86,12 @@ class SequenceModel(nn.Module):
     def item_vectors(self, keep_id_I: Tensor | None = None) -> Tensor:
         """(I, D). `keep_id_I` false: this item by its text alone (also for every item unseen in training)."""
         keep = self.seen if keep_id_I is None else self.seen & keep_id_I
-        return self.ids * keep[:, None] + self.text_projection(self.text)
+        text: Tensor = self.text_projection(self.text)
+        return self.ids * keep[:, None] + text
 
     def forward(self, items_ID: Tensor, codes_BT: Tensor, kinds_BT: Tensor, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
-        """(B, T, D) the shopper after each event. `days` are event times in days, ascending; padding is at the end, not valid."""
-        x = items_ID[codes_BT] + self.kinds(kinds_BT)
+        """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid."""
+        x: Tensor = items_ID[codes_BT] + self.kinds(kinds_BT)
         x = self.dropout(functional.layer_norm(x, (self.shape.dim,)))
         apart = days_BT[:, :, None] - days_BT[:, None, :]
         seen = (apart >= 0) & valid_BT[:, None, :]
@@ -98,7 +103,8 @@ class SequenceModel(nn.Module):
     def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
         """(Q, D) what a shopper in this state wants after that many days."""
         edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32)
-        return self.head(self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges))))
+        wanted: Tensor = self.head(self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges))))
+        return wanted
 
     @torch.inference_mode()
     def score(self, batch: HistoryBatch, items_ID: Tensor) -> Floats:
@@ -119,7 +125,7 @@ class SequenceModel(nn.Module):
 def padded(
     batch: HistoryBatch, length: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Tensor, Tensor, Tensor, Tensor]:
-    """The newest `length` events of each shopper that has any: rows (R,), then codes, kinds, days (<= 0: before now), valid (R, T)."""
+    """The newest `length` events of each shopper with any: rows (R,), then codes, kinds, days (<= 0), valid (R, T)."""
     rows, first, counts = np.unique(batch.rows, return_index=True, return_counts=True)
     width = int(min(counts.max(initial=0), length))
     take = np.minimum(counts, length)

@@ -1,24 +1,30 @@
 """The signals that a blend weighs: what each part says about every item for a batch of shoppers, on like scales.
 
-Signals of counts come from arithmetic on histories and a few fitted counts; the sequential model adds its own. Shapes: B shoppers,
-I items, E events.
+Signals of counts come from arithmetic on histories and a few fitted counts; the sequential model adds its own.
+Shapes: B shoppers, I items, E events.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.models.history import Floats, HistoryBatch
+from endcap.models.history import Floats, HistoryBatch, Ints
 
-OWN_DECAYS_DAYS = (10.0, 60.0)
+LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
 DENSE = ("sequence", "collaborative", "popular", "recent", "rising")
-OWN = ("bought", "bought_often", "bought_lately", "bought_this_season", "days_since", "due", "looked_at")
+# Signals of items in the shopper's history. The first five let a dense signal weigh otherwise there than for new items.
+OWN = (
+    *(f"own_{name}" for name in DENSE),
+    "bought", "bought_often", "bought_lately", "bought_this_season", "days_since", "share_of_visits", "visits_since",
+    "bought_again", "due", "looked_at",
+)  # fmt: skip
 SIGNALS = (*DENSE, *OWN)
-CONTEXT = ("constant", "visits", "days_away")
+CONTEXT = ("constant", "visits")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +42,8 @@ class Counts:
 class OwnSignals:
     """Signals of the P (shopper, item) pairs that a history holds; 0 for all others."""
 
-    rows: npt.NDArray[np.int64]  # (P,)
-    codes: npt.NDArray[np.int64]  # (P,)
+    rows: Ints  # (P,) ascending
+    codes: Ints  # (P,)
     values: Floats  # (P, len(OWN))
 
 
@@ -65,42 +71,58 @@ def log_share(counts: Floats) -> Floats:
     array([0., 0.], dtype=float32)
     """
     smooth = counts + 1
-    return np.log(smooth / smooth.mean()).astype(np.float32)
+    shares: Floats = np.log(smooth / smooth.mean()).astype(np.float32)
+    return shares
 
 
-def own_signals(batch: HistoryBatch, targets: npt.NDArray[np.bool_], items: int, gap_days: float) -> OwnSignals:
+def own_signals(
+    batch: HistoryBatch, targets: npt.NDArray[np.bool_], dense: dict[str, Floats], items: int, gap_days: float
+) -> OwnSignals:
     """What the history says of each item in it; `targets` flags the type codes that count as taking it."""
     keys, where = np.unique(batch.rows * items + batch.codes, return_inverse=True)
-    taken = targets[batch.types]
-    size = len(keys)
+    rows, codes = keys // max(items, 1), keys % max(items, 1)
+    size, taken = len(keys), targets[batch.types]
 
-    def total(weight: npt.NDArray[np.floating]) -> Floats:
-        return np.bincount(where, weights=weight, minlength=size).astype(np.float32)
+    def total(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.bincount(where, weights=weight, minlength=size).astype(np.float64)
 
-    count = total(taken.astype(np.float32))
-    lately, season = (total(np.exp(-batch.ages / days) * taken) for days in OWN_DECAYS_DAYS)
-    youngest, oldest = np.full(size, np.inf, np.float32), np.zeros(size, np.float32)
+    youngest, oldest = np.full(size, np.inf), np.zeros(size)
     np.minimum.at(youngest, where[taken], batch.ages[taken])
     np.maximum.at(oldest, where[taken], batch.ages[taken])
-    bought = (count > 0).astype(np.float32)
-    youngest = np.where(count > 0, youngest, 0)
+    bought = np.isfinite(youngest)
+    youngest = np.where(bought, youngest, 0)
+    days, visits, visits_since = _visits(batch, rows, youngest)
+    bought_days = np.bincount(np.unique(where[taken] * (1 << 20) + days[taken]) >> 20, minlength=size)
     # The usual interval of this item for this shopper, shrunk to the shop's; `due` is highest when as much time has passed.
-    interval = (oldest - youngest + gap_days) / np.maximum(count, 1)
-    due = -np.abs(np.log((youngest + 1) / (interval + 1))) * (count > 1)
-    looked = total(np.exp(-batch.ages / OWN_DECAYS_DAYS[0]) * ~taken)
-    values = np.stack(
-        [bought, np.log1p(count), np.log1p(lately), np.log1p(season), -np.log1p(youngest) * bought, due, np.log1p(looked)],
-        axis=1,
-    )
-    return OwnSignals(keys // max(items, 1), keys % max(items, 1), values.astype(np.float32))
+    interval = (oldest - youngest + gap_days) / np.maximum(bought_days, 1)
+    again = bought_days > 1
+    columns = [np.broadcast_to(dense[name], (batch.size, items))[rows, codes] * bought for name in DENSE]
+    columns += [
+        bought,
+        np.log1p(total(taken)),
+        np.log1p(total(np.exp(-batch.ages / LATELY_DAYS) * taken)),
+        np.log1p(total(np.exp(-batch.ages / SEASON_DAYS) * taken)),
+        -np.log1p(youngest) * bought,
+        np.log((bought_days + 0.5) / (visits + 2)) * bought,
+        -np.log1p(visits_since) * bought,
+        again,
+        -np.abs(np.log((youngest + 1) / (interval + 1))) * again,
+        np.log1p(total(np.exp(-batch.ages / LATELY_DAYS) * ~taken)),
+    ]
+    return OwnSignals(rows, codes, np.stack(columns, axis=1).astype(np.float32))
+
+
+def _visits(batch: HistoryBatch, rows: Ints, youngest: npt.NDArray[Any]) -> tuple[Ints, Ints, Ints]:
+    """The day of each event (E,); for each pair (P,) the shopper's visits (days with events), in all and since it was taken."""
+    days = np.floor(batch.ages).astype(np.int64)
+    visit = np.unique(batch.rows * (1 << 20) + days)  # ascending by shopper, then the newest first
+    first = np.searchsorted(visit, rows << 20)
+    visits = np.searchsorted(visit, (rows + 1) << 20) - first
+    return days, visits, np.searchsorted(visit, (rows << 20) + np.floor(youngest).astype(np.int64)) - first
 
 
 def context(batch: HistoryBatch) -> Floats:
-    """(B, len(CONTEXT)) what kind of shopper this is: 1, log visits (distinct days with events), log days since the last event."""
-    day = np.floor(batch.ages).astype(np.int64)
-    pairs = np.unique(np.stack([batch.rows, day]), axis=1)
-    visits = np.bincount(pairs[0], minlength=batch.size)
-    away = np.full(batch.size, 365.0)
-    np.minimum.at(away, batch.rows, batch.ages)
-    columns = [np.ones(batch.size), np.log1p(visits) / 3, np.log1p(away) / 6]
-    return np.stack(columns, axis=1).astype(np.float32)
+    """(B, len(CONTEXT)) what kind of shopper this is: 1, and the logarithm of visits (days with events)."""
+    pairs = np.unique(batch.rows * (1 << 20) + np.floor(batch.ages).astype(np.int64)) >> 20
+    visits = np.bincount(pairs, minlength=batch.size)
+    return np.stack([np.ones(batch.size), np.log1p(visits) / 3], axis=1).astype(np.float32)

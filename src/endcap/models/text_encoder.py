@@ -1,7 +1,8 @@
 """Texts to vectors by a pretrained transformer: the packaged MiniLM, or any transformers model by name or path.
 
-A text's vector is the mean over its tokens, of length one. Vectors are cached by the hash of model, settings and text, so that only
-texts never seen before cost time. Each text is encoded in a batch of fixed shape, so its vector does not depend on its neighbours.
+A text's vector is the mean over its tokens, of length one. Vectors are cached by the hash of model, settings and text, so that
+only texts never seen before cost time. Each text is encoded in a batch of fixed shape, so that its vector does not depend on
+its neighbours.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class TextEncoder:
             from transformers import AutoModel, AutoTokenizer
             from transformers.utils import logging as transformers_logging
 
-            transformers_logging.set_verbosity_error()
-            transformers_logging.disable_progress_bar()
+            transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+            transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             try:
                 self._loaded = AutoTokenizer.from_pretrained(self.path), AutoModel.from_pretrained(self.path).eval()
             except (OSError, ValueError) as error:

@@ -158,7 +158,7 @@ def fit_options(params: Params) -> FitOptions:
 
 
 def evaluate(root: Path, params: Params) -> dict[str, Any]:
-    """Compare how the model ranked the newest validation days before it learnt them with the baselines; write metrics and plots."""
+    """Compare with the baselines how the newest validation days were ranked before they were learnt; write metrics, plots."""
     import pandas as pd
 
     from endcap.data.features import interactions_from_events

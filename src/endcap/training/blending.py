@@ -1,12 +1,12 @@
 """Learn the blend's weights on periods that its parts have not learnt: a softmax over items, what was taken against the rest.
 
-The softmax is over candidates: the best of each signal, what the shopper touched, what was taken, and a random sample of all other
-items that stands for all of them (its terms are multiplied up), so that the loss estimates the one over the whole catalogue.
+The softmax is over candidates: the best of each signal, what the shopper touched, what was taken, and a random sample of all
+other items that stands for all of them (its terms are multiplied up), so that the loss estimates that of the whole catalogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History, encode
@@ -47,7 +48,7 @@ class Examples:
 
 
 def make_examples(
-    model: BlendedRecommender, histories: Sequence[History], taken: Sequence[Sequence[str]], now: datetime, seed: int
+    model: BlendedRecommender, histories: Sequence[History], taken: Sequence[Iterable[str]], now: datetime, seed: int
 ) -> list[Example]:
     """One example for each shopper that took an item the model knows."""
     rng = np.random.default_rng(seed)
@@ -103,9 +104,13 @@ def pack(examples: Sequence[Example]) -> Examples:
 
 
 def learn_weights(examples: Examples, start: Floats, ridge: float, steps: int = STEPS) -> Floats:
-    """(S, C) weights that minimise the mean over shoppers of the mean over taken items of -log softmax, held to `start` by `ridge`."""
+    """(S, C) weights that minimise the loss, held to `start` by `ridge`.
+
+    The loss is the mean over shoppers of the mean over taken items of -log softmax of the taken item among what was not taken.
+    """
     count = examples.taken.new_zeros(len(examples.context)).index_add(0, examples.shopper, examples.taken)
     share = examples.taken / count[examples.shopper] / len(count)
+    taken = examples.taken > 0
     about = examples.context[examples.shopper]
     scale = examples.signals.square().mean(dim=0).sqrt().clamp(min=0.01)[:, None]
     origin = torch.from_numpy(start.copy())
@@ -115,8 +120,11 @@ def learn_weights(examples: Examples, start: Floats, ridge: float, steps: int = 
     def loss() -> Tensor:
         optimiser.zero_grad()
         scores = ((examples.signals @ weights) * about).sum(dim=1)
-        total = _log_sum_exp(scores + examples.stands_for, examples.shopper, len(count))
-        value = (share * (total[examples.shopper] - scores)).sum() + ridge * ((weights - origin) * scale).square().sum()
+        others = torch.where(taken, -torch.inf, scores + examples.stands_for)
+        total = _log_sum_exp(others, examples.shopper, len(count))
+        value = (share * functional.softplus(total[examples.shopper] - scores)).sum() + ridge * (
+            (weights - origin) * scale
+        ).square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -128,4 +136,5 @@ def learn_weights(examples: Examples, start: Floats, ridge: float, steps: int = 
 def _log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """(G,) log of the sum of exp(values) by group."""
     peak = torch.full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
-    return peak + torch.log(torch.zeros(groups).index_add(0, group, torch.exp(values - peak[group])))
+    peak = peak.clamp(min=-1e9)  # a group of taken items alone
+    return peak + torch.log(torch.zeros(groups).index_add(0, group, torch.exp(values - peak[group])) + 1e-30)

@@ -147,8 +147,8 @@ def learn_blend(
 ) -> pd.DataFrame:
     """Learn the blend's weights on [start, end), slice by slice, each counted as of its start.
 
-    Returns how the newest slice was ranked (rows of evaluation.protocol) by weights that had not learnt it. If it is the only slice
-    and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
+    Returns how the newest slice was ranked (rows of evaluation.protocol) by weights that had not learnt it. If it is the only
+    slice and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
     """
     origin, slices = model.weights.copy(), _slices(start, end)
     examples: list[Example] = []

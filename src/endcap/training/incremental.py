@@ -1,6 +1,6 @@
 """Incremental update: warm start from a parent, learn new events with a replay of old ones against forgetting.
 
-Items that the parent did not know enter by their text alone; their id embedding starts at zero and is learnt from the new events.
+Items that the parent did not know enter by their text alone; their id embedding starts at zero and is learnt from new events.
 """
 
 from __future__ import annotations

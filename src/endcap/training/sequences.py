@@ -156,5 +156,6 @@ def _collate(s: Sequences, windows: Ints, chosen: Ints, window_of: Ints, rng: np
     as_tensor = torch.from_numpy
     return WindowBatch(
         as_tensor(s.codes[index]), as_tensor(s.kinds[index]), as_tensor(days.astype(np.float32)), as_tensor(valid),
-        as_tensor(rows), as_tensor(at), as_tensor(s.gap_days[question].astype(np.float32)), as_tensor(answers), as_tensor(answered),
+        as_tensor(rows), as_tensor(at), as_tensor(s.gap_days[question].astype(np.float32)),
+        as_tensor(answers), as_tensor(answered),
     )  # fmt: skip

@@ -61,7 +61,7 @@ def train(
     checkpoint_path: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Curve:
-    """Train in place; ends with the weights of the best epoch on `held_out` (its own sequences and questions), else of the last.
+    """Train in place; ends with the weights of the best epoch on `held_out` (sequences and questions), else of the last.
 
     Raises:
         TrainingError: nothing to learn from, or a loss that is not finite (the last good checkpoint stays on disk).
@@ -126,7 +126,7 @@ def _epoch(
                 action="Lower train.learning_rate, or set train.precision to fp32; the last good checkpoint is kept.",
             )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         total, count = total + value * len(batch.rows), count + len(batch.rows)
@@ -148,8 +148,9 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, candidates: Tensor | No
         logits = (queries @ items_ID[candidates].T).float()
         answers = torch.searchsorted(candidates, batch.answers)
     scored = functional.log_softmax(logits, dim=1).gather(1, answers)
-    each = (scored * batch.answered).sum(dim=1) / batch.answered.sum(dim=1)
-    return -each.mean()
+    counted = batch.answered & model.seen[batch.answers]  # an item new since training cannot be asked of the ids
+    each = -(scored * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+    return each.sum() / counted.any(dim=1).sum().clamp(min=1)
 
 
 def _candidates(model: SequenceModel, batch: WindowBatch, rng: np.random.Generator) -> Tensor | None:

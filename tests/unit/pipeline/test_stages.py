@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 from endcap.config import Params
 from endcap.contracts import dataset_event_schema
@@ -21,17 +22,16 @@ from endcap.models.digest import digest
 from endcap.models.history import History
 from endcap.models.text_encoder import TextEncoder
 from endcap.pipeline import stages
-from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 
-@pytest.fixture()
+@pytest.fixture
 def quick(params: Params) -> Params:
     train = params.train.model_copy(update={"dim": 16, "layers": 1, "max_length": 20, "max_epochs": 2})
     evaluate = params.evaluate.model_copy(update={"bootstrap_samples": 50})
     return params.model_copy(update={"train": train, "evaluate": evaluate})
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pretrained encoder has its own test; here a title's letters are its vector."""
 
