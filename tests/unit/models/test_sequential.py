@@ -1,0 +1,60 @@
+"""Properties of the transformer: no look ahead, sets inside a moment, text alone for unseen items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from endcap.models import precision
+from endcap.models.sequential import SequenceModel, SequenceShape
+
+ITEMS, DIM, TEXT = 9, 8, 4
+
+
+@pytest.fixture
+def network() -> SequenceModel:
+    torch.manual_seed(0)
+    seen = torch.ones(ITEMS, dtype=torch.bool)
+    seen[-1] = False
+    return SequenceModel(SequenceShape(DIM, 2, 2, 6, 0.1, TEXT), torch.randn(ITEMS, TEXT), seen).eval()
+
+
+def run(network: SequenceModel, codes: list[int], days: list[float]) -> torch.Tensor:
+    kinds = torch.full((1, len(codes)), 4)
+    valid = torch.ones(1, len(codes), dtype=torch.bool)
+    with torch.inference_mode():
+        return network(network.item_vectors(), torch.tensor([codes]), kinds, torch.tensor([days]), valid)[0]
+
+
+def test_later_events_change_nothing_before_them(network: SequenceModel) -> None:
+    short, longer = run(network, [1, 2], [-9.0, -5.0]), run(network, [1, 2, 3], [-9.0, -5.0, -1.0])
+    torch.testing.assert_close(longer[:2], short)
+
+
+def test_a_basket_is_a_set(network: SequenceModel) -> None:
+    one, other = run(network, [1, 2, 3], [-5.0, -1.0, -1.0]), run(network, [1, 3, 2], [-5.0, -1.0, -1.0])
+    torch.testing.assert_close(one[[1, 2]], other[[2, 1]])
+
+
+def test_order_in_time_matters(network: SequenceModel) -> None:
+    assert not torch.allclose(run(network, [1, 2], [-9.0, -1.0])[-1], run(network, [2, 1], [-9.0, -1.0])[-1], atol=1e-3)
+
+
+def test_an_unseen_item_has_the_vector_of_its_text(network: SequenceModel) -> None:
+    with torch.inference_mode():
+        vectors, text = network.item_vectors(), network.text_projection(network.text)
+    torch.testing.assert_close(vectors[-1], text[-1])
+    assert not torch.allclose(vectors[0], text[0])
+
+
+def test_auto_precision_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: 9.0)
+    assert precision.choose("auto") == "bf16"
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: 0.1)
+    assert (precision.choose("auto"), precision.choose("bf16")) == ("fp32", "bf16")
+
+
+def test_speed_is_measured() -> None:
+    assert np.isfinite(precision.bf16_speedup())
+    assert precision.bf16_speedup() > 0
