@@ -36,9 +36,9 @@ class Check:
     def says(self) -> str:
         """One clause for a person."""
         if self.kind is Kind.ONLINE:
-            verdict = "fell" if self.drifted else "is as usual"
+            verdict = "fell" if self.drifted else "as usual"
             return f"{self.name} {verdict}: {self.value:.3f} of requests, limit {self.threshold:.3f} (before: {self.usual:.3f})"
-        verdict = "moved" if self.drifted else "is as usual"
+        verdict = "moved" if self.drifted else "as usual"
         return f"{self.name} {verdict}: {self.unit} {self.value:.3f}, limit {self.threshold:.3f} (usual: {self.usual:.3f})"
 
 

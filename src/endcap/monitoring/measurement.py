@@ -132,7 +132,7 @@ def _groups(reference: pd.Series, current: pd.Series) -> Any:
 def _movers(movers: pd.DataFrame) -> Any:
     rows = [[row["title"], f"{row['before']:.2%}", f"{row['now']:.2%}"] for _, row in movers.iterrows()]
     names = ["item", "share before", "share now"]
-    return table_data(title="Items that rose and fell most", column_names=names, data=rows, size=WidgetSize.HALF)
+    return table_data(title="Items that rose and fell most", column_names=names, data=rows)
 
 
 def _versions(quality: pd.DataFrame) -> Any:
