@@ -115,7 +115,7 @@ def _run(suite: str, expectations: list[dict[str, Any]], frame: pd.DataFrame, pa
             one.result["observed_value"] = one.result["observed_value"].item()
     statistics = calc_validation_statistics(results)
     return ExpectationSuiteValidationResult(
-        success=statistics.success,
+        success=all(one.success for one in results if _blocks(one)),  # warnings do not fail a batch
         results=results,
         suite_name=suite,
         statistics={
@@ -137,9 +137,14 @@ def _check(result: Any) -> CheckResult:
     kwargs = config.kwargs
     column = kwargs.get("column") or "+".join(kwargs.get("column_list", ())) or "table"
     name = f"{column}: {config.type.removeprefix('expect_').removeprefix('column_').removeprefix('table_')}"
-    blocking = str(getattr(config.severity, "value", config.severity)) == "critical"
+    blocking = _blocks(result)
     notes = config.notes if isinstance(config.notes, str) else " ".join(config.notes or [])
     return CheckResult(name, bool(result.success), blocking, _observed(result), notes)
+
+
+def _blocks(result: Any) -> bool:
+    severity = result.expectation_config.severity
+    return str(getattr(severity, "value", severity)) == "critical"
 
 
 def _observed(result: Any) -> str:

@@ -20,7 +20,7 @@ _STYLE = Path(__file__).with_suffix(".css")
 
 def write_page(result: Any, path: Path, title: str, checks: Sequence[CheckResult]) -> Path:
     """Render a suite's result (ExpectationSuiteValidationResult) into `path`, whole or not at all."""
-    page = _page(title, checks, _sections(result))
+    page = _page(title, checks, _sections(result, title))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(page, encoding="utf-8")
@@ -28,13 +28,14 @@ def write_page(result: Any, path: Path, title: str, checks: Sequence[CheckResult
     return path
 
 
-def _sections(result: Any) -> str:
+def _sections(result: Any, title: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library's own notices about its dependencies
         from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
         from great_expectations.render.view.view import DefaultJinjaSectionView
 
-        result.meta.setdefault("run_id", {"run_name": result.suite_name, "run_time": ""})
+        result.meta.setdefault("run_id", {"run_name": title, "run_time": ""})
+        result.meta["batch_kwargs"] = {"data_asset_name": title}
         document = ValidationResultsPageRenderer().render(result).to_json_dict()
         view: Any = DefaultJinjaSectionView()
         parts = [

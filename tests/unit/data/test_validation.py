@@ -79,7 +79,9 @@ def test_a_good_batch_passes_every_check(suite: str, tmp_path: Path, params: Par
     result = judge(suite, GOOD[suite](), tmp_path, params)
     assert [check for check in result.checks if not check.passed] == []
     assert result.passed
-    assert "Accepted" in result.report.read_text()
+    page = result.report.read_text()
+    assert "Accepted" in page
+    assert "Failed" not in page
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.json")), ids=lambda path: path.stem)
@@ -152,6 +154,7 @@ def test_a_warning_does_not_block(case: str, tmp_path: Path, params: Params) -> 
     result = judge("events", change(events()), tmp_path, params)
     assert result.passed
     assert any(words in warning for warning in result.warnings), result.warnings
+    assert "Failed" not in result.report.read_text()
 
 
 def version(number: int, rows: int) -> DatasetVersion:
