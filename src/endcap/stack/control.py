@@ -67,7 +67,7 @@ def up(settings: Settings, watch: Watch | None = None, *, seconds: float = 180.0
                 action="Run `endcap down` first.",
             )
         try:
-            _start_parts(settings, parts, supervisor, watch)
+            _start_parts(settings, parts, supervisor, watch, began + seconds)
             _wait_until_well(settings, parts, supervisor, watch, began + seconds)
         except BaseException:
             if fresh:
@@ -137,19 +137,27 @@ def _start_daemon(settings: Settings, parts: Sequence[Part], supervisor: Supervi
     supervisor.start(parts, stack_environment(settings))
 
 
-def _start_parts(settings: Settings, parts: Sequence[Part], supervisor: Supervisor, watch: Watch) -> None:
-    """All but Airflow at once; Airflow's parts when its database has its tables."""
+def _start_parts(settings: Settings, parts: Sequence[Part], supervisor: Supervisor, watch: Watch, deadline: float) -> None:
+    """All but Airflow at once; Airflow when its database has its tables; its scheduler when tasks can reach the API server."""
     records = supervisor.processes()
     waiting = [part for part in parts if not records.get(part.name, {}).get("pid")]
-    for part in waiting:
-        if not part.of_airflow:
-            supervisor.start_part(part.name)
     airflow = [part for part in waiting if part.of_airflow]
-    if airflow:
-        for part in airflow:
-            watch(part.name, "waiting for Airflow's database")
-        _prepare_database(settings, supervisor)
+    for part in waiting:
+        if part not in airflow:
+            supervisor.start_part(part.name)
+    if not airflow:
+        return
     for part in airflow:
+        watch(part.name, "waiting for Airflow's database")
+    _prepare_database(settings, supervisor)
+    scheduler = [part for part in airflow if part.component == "scheduler"]
+    for part in airflow:
+        if part not in scheduler:
+            supervisor.start_part(part.name)
+    if scheduler:
+        server = [part for part in parts if part.component == "api_server"]
+        _wait_until_well(settings, server, supervisor, watch, deadline)
+    for part in scheduler:
         supervisor.start_part(part.name)
 
 

@@ -86,6 +86,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,  # seconds; the default of 1 is paid once between any two tasks
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
         "WORKERS__EXECUTION_API_TIMEOUT": 60,  # seconds; the default of 5 fails tasks on a machine that is busy training
+        "WORKERS__EXECUTION_API_RETRIES": 8,  # about 90 s: the API server may be starting again
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 60,
