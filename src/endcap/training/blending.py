@@ -103,8 +103,8 @@ def pack(examples: Sequence[Example]) -> Examples:
     )
 
 
-def learn_weights(examples: Examples, start: Floats, ridge: float, steps: int = STEPS) -> Floats:
-    """(S, C) weights that minimise the loss, held to `start` by `ridge`.
+def learn_weights(examples: Examples, start: Floats, hold: float, steps: int = STEPS) -> Floats:
+    """(S, C) weights that minimise the loss, held to `start` the more, the fewer shoppers there are (`hold` / shoppers).
 
     The loss is the mean over shoppers of the mean over taken items of -log softmax of the taken item among what was not taken.
     """
@@ -122,7 +122,7 @@ def learn_weights(examples: Examples, start: Floats, ridge: float, steps: int = 
         scores = ((examples.signals @ weights) * about).sum(dim=1)
         others = torch.where(taken, -torch.inf, scores + examples.stands_for)
         total = _log_sum_exp(others, examples.shopper, len(count))
-        value = (share * functional.softplus(total[examples.shopper] - scores)).sum() + ridge * (
+        value = (share * functional.softplus(total[examples.shopper] - scores)).sum() + hold / len(count) * (
             (weights - origin) * scale
         ).square().sum()
         value.backward()  # type: ignore[no-untyped-call]

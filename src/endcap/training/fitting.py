@@ -31,7 +31,7 @@ from endcap.training.trainer import Curve, Schedule, train
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "seen_in_training")
 PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked before it is learnt
 MAX_PERIOD_USERS = 2000
-FULL_RIDGE, UPDATE_RIDGE = 0.001, 0.02  # how strongly blend weights are held to those one starts from
+FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
 REPORTED_K = 10
 
 
@@ -118,7 +118,7 @@ def fit_full(
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
     )
-    validation = learn_blend(model, interactions, cut, until, options, FULL_RIDGE)
+    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD)
     update_curve = absorb(model, interactions, cut, until, options, progress=progress)
     return Fitted(model, curve, validation, update_curve)
 
@@ -143,7 +143,7 @@ def questions_from(sequences: Sequences, start: datetime, known: Interactions) -
 
 
 def learn_blend(
-    model: BlendedRecommender, interactions: Interactions, start: datetime, end: datetime, options: FitOptions, ridge: float
+    model: BlendedRecommender, interactions: Interactions, start: datetime, end: datetime, options: FitOptions, hold: float
 ) -> pd.DataFrame:
     """Learn the blend's weights on [start, end), slice by slice, each counted as of its start.
 
@@ -162,15 +162,15 @@ def learn_blend(
         if stop == end:
             judged = period
             earlier = examples
-            if not examples and ridge == FULL_RIDGE:
+            if not examples and hold == FULL_HOLD:
                 earlier, judged = fresh[::2], period.part(slice(1, None, 2))
             if earlier:
-                model.weights = learn_weights(pack(earlier), origin, ridge)
+                model.weights = learn_weights(pack(earlier), origin, hold)
             ranked = score_period("blend", model, judged, REPORTED_K)
             model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
         examples += fresh
     if examples:
-        model.weights = learn_weights(pack(examples), origin, ridge)
+        model.weights = learn_weights(pack(examples), origin, hold)
     return ranked
 
 

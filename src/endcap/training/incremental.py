@@ -17,7 +17,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
 from endcap.models.sequential import SequenceModel
 from endcap.training.counting import count
-from endcap.training.fitting import UPDATE_RIDGE, FitOptions, Fitted, finish, item_table, learn_blend, questions_from
+from endcap.training.fitting import UPDATE_HOLD, FitOptions, Fitted, finish, item_table, learn_blend, questions_from
 from endcap.training.sequences import make_sequences
 from endcap.training.trainer import Curve, train
 
@@ -70,7 +70,7 @@ def fit_update(
         item_table(catalog, network), network, count(interactions, since, options.recent_days),
         interactions.target_types, parent.weights.copy(), dict(parent.config),
     )  # fmt: skip
-    validation = learn_blend(model, interactions, since, until, options, UPDATE_RIDGE) if since < until else pd.DataFrame()
+    validation = learn_blend(model, interactions, since, until, options, UPDATE_HOLD) if since < until else pd.DataFrame()
     curve = absorb(model, interactions, since, until, options, progress)
     return Fitted(model, curve, validation)
 

@@ -1,0 +1,65 @@
+"""From event tables to interactions: what counts, and what was known when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pyarrow as pa
+
+from endcap.data.features import FAR_FUTURE, TYPES, choose_targets, interactions_from_events
+
+NOW = datetime(2011, 10, 31, tzinfo=UTC)
+
+
+def events(*rows: tuple[str, str | None, str, float, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["type", "user_id", "item_id", "days_ago", "quantity"])
+    return frame.assign(time=[pd.Timestamp(NOW - timedelta(days=days)) for days in frame.pop("days_ago")])
+
+
+def test_only_positive_events_of_known_shoppers_count() -> None:
+    frame = events(
+        ("purchase", "u", "b", 1, 1),
+        ("purchase", "u", "a", 2, 1),
+        ("impression", "u", "c", 3, 1),
+        ("purchase", None, "d", 4, 1),
+        ("purchase", "u", "e", 5, -1),
+        ("view", "u", "f", 6, float("nan")),
+    )
+    found = interactions_from_events(frame, ["z", "a"])
+    assert found.item_ids.tolist() == ["z", "a", "b", "f"]
+    assert found.item_ids[found.items].tolist() == ["f", "a", "b"]
+    assert found.targets().items.tolist() == [1, 2]
+    assert (found.cancelled_us == FAR_FUTURE).all()
+
+
+def test_an_arrow_table_is_the_same_as_a_frame() -> None:
+    frame = events(("purchase", "u", "a", 2, 1), ("purchase", "v", "b", 1, 1))
+    one, other = interactions_from_events(frame), interactions_from_events(pa.Table.from_pandas(frame))
+    assert one.times_us.tolist() == other.times_us.tolist()
+
+
+def test_known_at_is_strictly_before() -> None:
+    found = interactions_from_events(events(("purchase", "u", "a", 1, 1), ("purchase", "u", "a", 0, 1)))
+    assert len(found.known_at(NOW)) == 1
+    assert len(found.between(NOW - timedelta(days=1), NOW)) == 1
+
+
+def test_another_vocabulary_drops_what_it_lacks() -> None:
+    found = interactions_from_events(events(("purchase", "u", "a", 2, 1), ("purchase", "u", "b", 1, 1)))
+    assert found.with_vocabulary(["b", "c"]).items.tolist() == [0]
+
+
+def test_targets_are_purchases_else_carts_else_all() -> None:
+    def named(kinds: list[str]) -> set[str]:
+        codes = interactions_from_events(events(*((kind, "u", "a", 1.0, 1.0) for kind in kinds))).types
+        return {name for name, flag in zip(TYPES, choose_targets(codes), strict=True) if flag}
+
+    assert named(["view", "cart", "purchase"]) == {"purchase"}
+    assert named(["view", "cart"]) == {"cart"}
+    assert named(["view"]) == {"purchase", "cart", "rating", "click", "view"}
+
+
+def test_no_events_make_no_interactions() -> None:
+    empty = interactions_from_events(events().astype({"time": "datetime64[us, UTC]"}), ["a"])
+    assert (len(empty), empty.item_ids.tolist()) == (0, ["a"])

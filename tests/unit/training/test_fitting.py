@@ -1,0 +1,158 @@
+"""Fits of a hand-made shop: repeatable, resumable, honest, loud when they fail; updates that learn and do not forget."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events, tiny_model, tiny_text
+
+from endcap.data.features import interactions_from_events
+from endcap.errors import TrainingError
+from endcap.models.history import History
+from endcap.models.sequential import SequenceModel
+from endcap.training import trainer
+from endcap.training.fitting import FitOptions, fit_full, new_network
+from endcap.training.incremental import fit_update, grow
+from endcap.training.sequences import make_sequences
+from endcap.training.trainer import Curve, Schedule, train
+
+OPTIONS = FitOptions(dim=16, layers=1, heads=2, max_length=20, max_epochs=4, batch_size=32, seed=0)
+
+
+def interactions(events: pd.DataFrame | None = None) -> object:
+    return interactions_from_events(tiny_events() if events is None else events, list(tiny_catalog()["item_id"]))
+
+
+def network_and_training() -> tuple[SequenceModel, object, np.ndarray]:
+    torch.manual_seed(0)
+    known = interactions()
+    sequences = make_sequences(known, OPTIONS.max_length)  # type: ignore[arg-type]
+    return new_network(known, tiny_text(), OPTIONS), sequences, np.arange(len(sequences.question_at))  # type: ignore[arg-type]
+
+
+def fitted(network: SequenceModel, sequences: object, questions: np.ndarray, epochs: int, path: Path | None) -> Curve:
+    return train(network, sequences, questions, dataclasses.replace(OPTIONS.schedule(), epochs=epochs), checkpoint_path=path)  # type: ignore[arg-type]
+
+
+def test_the_loss_falls() -> None:
+    curve = fitted(*network_and_training(), 4, None)
+    assert curve.train[-1] < curve.train[0]
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = network_and_training()
+    fitted(*whole, 4, None)
+    killed = network_and_training()
+    real, path = trainer._epoch, tmp_path / "checkpoint.safetensors"
+
+    def dies(*args: object) -> float:
+        if args[5] == 2:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer, "_epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(*killed, 4, path)
+    monkeypatch.setattr(trainer, "_epoch", real)
+    resumed = network_and_training()
+    shown: list[str] = []
+    schedule = dataclasses.replace(OPTIONS.schedule(), epochs=4)
+    train(*resumed, schedule, checkpoint_path=path, progress=shown.append)  # type: ignore[arg-type]
+    assert len(shown) == 2
+    for name, weight in whole[0].state_dict().items():
+        torch.testing.assert_close(resumed[0].state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_schedule_or_a_torn_one_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    fitted(*network_and_training(), 2, path)
+    assert len(fitted(*network_and_training(), 1, path).train) == 1
+    path.write_bytes(b"torn")
+    assert len(fitted(*network_and_training(), 1, path).train) == 1
+
+
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path) -> None:
+    network, sequences, questions = network_and_training()
+    path = tmp_path / "checkpoint.safetensors"
+    fitted(network, sequences, questions, 1, path)
+    kept = path.read_bytes()
+    with torch.no_grad():
+        network.head.weight.fill_(torch.nan)
+    schedule = Schedule(2, 0.001, 0.01, 32, 1, "fp32")
+    with pytest.raises(TrainingError, match="epoch 1, step 1: the loss is not finite"):
+        train(network, sequences, questions, schedule, checkpoint_path=path)  # type: ignore[arg-type]
+    assert path.read_bytes() == kept
+
+
+def test_nothing_to_learn_from_is_said() -> None:
+    network, sequences, _ = network_and_training()
+    with pytest.raises(TrainingError, match="no shopper came twice"):
+        train(network, sequences, np.zeros(0, np.int64), OPTIONS.schedule())  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="no events before"):
+        fit_full(interactions(), tiny_catalog(), tiny_text(), UNTIL - timedelta(days=99), OPTIONS)  # type: ignore[arg-type]
+
+
+def test_a_fit_knows_nothing_of_what_comes_after_it() -> None:
+    events, until = tiny_events(), UNTIL - timedelta(days=7)
+    past = events[events["time"] < pd.Timestamp(until)]
+    scores = []
+    for frame in (events, past):
+        model = fit_full(interactions(frame), tiny_catalog(), tiny_text(), until, OPTIONS).model  # type: ignore[arg-type]
+        scores.append(model.score([History(["item00"], [until])], until))
+    np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_an_update_learns_a_new_item_and_keeps_the_rest() -> None:
+    since = UNTIL - timedelta(days=7)
+    parent = fit_full(interactions(), tiny_catalog(), tiny_text(), since, OPTIONS).model  # type: ignore[arg-type]
+    fresh = tiny_events()
+    late = fresh["time"] >= pd.Timestamp(since)
+    fresh.loc[late & fresh["item_id"].isin(["item00", "item04"]), "item_id"] = "item20"  # listed before, never bought
+    before = parent.score([History.empty()], UNTIL)[0]
+    child = fit_update(parent, interactions(fresh), tiny_catalog(), tiny_text(), since, UNTIL, OPTIONS).model  # type: ignore[arg-type]
+    after = child.score([History.empty()], UNTIL)[0]
+    place = parent.item_ids.index("item20")
+    assert (after > after[place]).sum() < (before > before[place]).sum()
+    assert child.items["seen_in_training"][place]
+    assert not parent.items["seen_in_training"][place]
+    np.testing.assert_array_equal(parent.score([History.empty()], UNTIL)[0], before)
+
+
+def test_new_items_get_their_vector_from_text() -> None:
+    parent = tiny_model(epochs=1)
+    ids = [*parent.item_ids[::-1], "brand new"]
+    text = np.vstack([tiny_text()[::-1], tiny_text()[:1]])
+    network = grow(parent, ids, text)
+    with torch.inference_mode():
+        vectors, projected = network.item_vectors(), network.text_projection(network.text)
+    np.testing.assert_allclose(vectors[:-1].numpy()[::-1], parent.item_vectors, atol=2e-3)
+    torch.testing.assert_close(vectors[-1], projected[-1])
+
+
+@pytest.mark.parametrize("kind", ["view", "click", "cart"])
+def test_a_shop_without_purchases_is_learnt(kind: str) -> None:
+    model = fit_full(interactions(tiny_events().assign(type=kind)), tiny_catalog(), tiny_text(), UNTIL, OPTIONS).model  # type: ignore[arg-type]
+    items = ["item00", "item04", "item00", "item08", "item00", "item12"]
+    history = History(items, [UNTIL - timedelta(days=day) for day in (16, 16, 11, 11, 6, 6)], kind)
+    assert model.item_ids[int(model.score([history], UNTIL)[0].argmax())] == "item00"
+
+
+def test_one_item_and_one_shopper_make_a_model() -> None:
+    events = tiny_events()
+    events = events[(events["user_id"] == "user00") & (events["item_id"] == events["item_id"].iloc[0])]
+    catalog = tiny_catalog().query("item_id == @events.item_id.iloc[0]").reset_index(drop=True)
+    known = interactions_from_events(events, list(catalog["item_id"]))
+    model = fit_full(known, catalog, np.zeros((1, 8), np.float32), UNTIL, OPTIONS).model
+    assert model.score([History.empty()], UNTIL).shape == (1, 1)
+
+
+def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "CANDIDATES", 8)
+    curve = fitted(*network_and_training(), 4, None)
+    assert curve.train[-1] < curve.train[0]
