@@ -75,7 +75,8 @@ class AirflowClient:
         deadline = time.monotonic() + timeout_seconds
         while True:
             for run in self._newest(dag_id):
-                if run.run_id.startswith("asset_triggered") and source.run_id in self._sources(run):
+                started = run.state != "queued"  # Airflow cannot show the events of a run without a start
+                if started and run.run_id.startswith("asset_triggered") and source.run_id in self._sources(run):
                     return run
             if time.monotonic() > deadline:
                 return None

@@ -121,7 +121,7 @@ class Demo:
         if run.state != "success":
             raise EndcapError("the batch was not accepted", field=run.run_id, action=f"Look at {self.airflow.link(run)}.")
         result: dict[str, Any] = self.airflow.xcom(run, "version_dataset")
-        return {**result, "cleaning": self.airflow.xcom(run, "clean_batch"), "run": asdict(run)}
+        return {**result, "cleaning": _rules(self.airflow.xcom(run, "clean_batch")), "run": asdict(run)}
 
     def _drift(self, dataset: dict[str, Any]) -> dict[str, Any]:
         run = self.airflow.started_by("monitor_models", DagRun(**dataset["run"]))
@@ -233,6 +233,10 @@ class Demo:
         with self.tell.step(name, title) as update:
             self._update_line = update
             return self.state.once(name, act)
+
+
+def _rules(cleaned: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in cleaned.items() if name not in {"batch_id", "events"}}
 
 
 def _counts(counts: dict[str, int]) -> str:
