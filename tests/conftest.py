@@ -19,7 +19,7 @@ def params() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh ENDCAP_HOME in the environment of this test; every other ENDCAP_ variable is cleared."""
     import os
@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture()
+@pytest.fixture
 def settings(home: Path) -> Settings:
     """Settings that point below the test's own home."""
     return load_settings()

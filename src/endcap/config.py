@@ -188,7 +188,7 @@ def _fields_at(keys: list[str]) -> list[str]:
 
 
 def project_root() -> Path:
-    """The checkout this package runs from (`ENDCAP_PROJECT` overrides; an installed wheel has none and uses the current folder)."""
+    """The checkout this package runs from; `ENDCAP_PROJECT` overrides. An installed wheel has none: the current folder."""
     if override := os.environ.get("ENDCAP_PROJECT"):
         return Path(override).resolve()
     root = Path(__file__).resolve().parents[2]

@@ -51,7 +51,7 @@ CHAMPION = "champion"
 
 @functools.cache
 def event_schema() -> pa.Schema:
-    """An event as it arrives: pseudonymised `user_id` (null: the shop did not know), `time` in UTC, `price` in shop currency."""
+    """An event as it arrives: `user_id` a pseudonym (null: the shop did not know), `time` in UTC, `price` in shop currency."""
     import pyarrow as pa
 
     return pa.schema(
@@ -72,7 +72,7 @@ def event_schema() -> pa.Schema:
 
 @functools.cache
 def dataset_event_schema() -> pa.Schema:
-    """A cleaned event inside a dataset version: `user_id` known; `cancelled_at` is when a purchase was undone in full (else null).
+    """A cleaned event inside a dataset version: `user_id` known; `cancelled_at`: when a purchase was undone in full, else null.
 
     A feature as of T may use a purchase unless `cancelled_at <= T`: a later return was not known then.
     """

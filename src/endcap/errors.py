@@ -1,16 +1,16 @@
 """One tree of errors. Every message carries the field, the value and what to do next.
 
-    EndcapError
-    ├── ConfigError          params.yaml or an environment variable is wrong
-    ├── InputError           a file, a batch or a request cannot be used
-    │   └── BatchRejected    a batch broke a blocking expectation and was quarantined
-    ├── DatasetError         a dataset version is missing, broken or could not be written
-    ├── TrainingError        training cannot go on (NaN loss, nothing to learn from)
-    ├── RegistryError        the model registry is away or does not know the version
-    ├── ReleaseError         a gate, a signature or an approval is missing or wrong
-    │   ├── GatesFailed      a candidate did not earn its place
-    │   └── RecordInvalid    a gate or promotion record does not verify
-    └── ServiceUnavailable   Airflow, MLflow, the database or the DVC remote does not answer
+EndcapError
+├── ConfigError          params.yaml or an environment variable is wrong
+├── InputError           a file, a batch or a request cannot be used
+│   └── BatchRejected    a batch broke a blocking expectation and was quarantined
+├── DatasetError         a dataset version is missing, broken or could not be written
+├── TrainingError        training cannot go on (NaN loss, nothing to learn from)
+├── RegistryError        the model registry is away or does not know the version
+├── ReleaseError         a gate, a signature or an approval is missing or wrong
+│   ├── GatesFailed      a candidate did not earn its place
+│   └── RecordInvalid    a gate or promotion record does not verify
+└── ServiceUnavailable   Airflow, MLflow, the database or the DVC remote does not answer
 """
 
 

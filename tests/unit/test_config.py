@@ -61,7 +61,7 @@ def test_the_digest_follows_the_values(params: Params, tmp_path: Path) -> None:
 
 
 def test_an_unknown_variable_is_named_with_the_nearest_right_one() -> None:
-    with pytest.raises(ConfigError, match="ENDCAP_SERVING_PROT.*Did you mean ENDCAP_SERVING_PORT"):
+    with pytest.raises(ConfigError, match=r"ENDCAP_SERVING_PROT.*Did you mean ENDCAP_SERVING_PORT"):
         load_settings({"ENDCAP_SERVING_PROT": "1"})
 
 

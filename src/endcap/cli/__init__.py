@@ -1,4 +1,4 @@
-"""One command per pipeline step, plus the stack, lineage and the demo. Each command is a few lines that call the layer below."""
+"""One command per pipeline step, plus the stack, lineage and the demo. Each is a few lines that call the layer below."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ app = typer.Typer(
 @app.callback()
 def configure(verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens inside.")) -> None:
     """Set up logging once for the process."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
 
 
 def _register() -> None:
-    import importlib
-    import importlib.util
+    from endcap.cli import data, demo, docs, lineage, monitor, release, serve, stack, stages
 
-    for name in ("demo", "stack", "data", "stages", "release", "monitor", "serve", "lineage", "docs"):
-        if importlib.util.find_spec(f"endcap.cli.{name}"):
-            importlib.import_module(f"endcap.cli.{name}").register(app)
+    for module in (demo, stack, data, stages, release, monitor, serve, lineage, docs):
+        module.register(app)
 
 
 _register()

@@ -19,7 +19,7 @@ from endcap.data.features import TYPES, Interactions, as_frame, interactions_fro
 from endcap.evaluation.metrics import ndcg_at_k, recall_at_k, top_k
 from endcap.models.history import History, Scorer
 
-BATCH_USERS = 128
+BATCH_NUMBERS = 1_000_000  # shoppers × items that are scored at once
 HEAVY_EVENTS = 100  # from this many known target events on a shopper is heavy
 
 
@@ -107,8 +107,9 @@ def score_period(name: str, scorer: Scorer, period: Period, k: int, rankable: se
     index = {item: code for code, item in enumerate(items)}
     barred = np.array([rankable is not None and item not in rankable for item in items], np.bool_)
     frames = []
-    for begin in range(0, len(period.user_ids), BATCH_USERS):
-        part = slice(begin, begin + BATCH_USERS)
+    size = max(1, BATCH_NUMBERS // max(len(items), 1))
+    for begin in range(0, len(period.user_ids), size):
+        part = slice(begin, begin + size)
         histories, taken = period.histories[part], period.taken[part]
         scores = scorer.score(histories, period.start).copy()
         scores[:, barred] = -np.inf

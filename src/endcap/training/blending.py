@@ -23,7 +23,7 @@ from endcap.models.signals import DENSE, OWN, SIGNALS, context
 TOP = 60  # of each dense signal
 RANDOM = 60  # that stand for all other items
 STEPS = 40
-BATCH = 64
+BATCH_NUMBERS = 5_000_000  # shoppers × items × signals that are held at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,14 +53,15 @@ def make_examples(
     """One example for each shopper that took an item the model knows."""
     rng = np.random.default_rng(seed)
     index = {item: code for code, item in enumerate(model.item_ids)}
-    examples = []
-    for begin in range(0, len(histories), BATCH):
-        batch = encode(histories[begin : begin + BATCH], index, now)
+    examples: list[Example] = []
+    size = max(1, BATCH_NUMBERS // (len(index) * len(DENSE)))
+    for begin in range(0, len(histories), size):
+        batch = encode(histories[begin : begin + size], index, now)
         dense, own = model.signals(batch)
         stacked = np.stack([np.broadcast_to(dense[name], (batch.size, len(index))) for name in DENSE], axis=2)  # (B, I, D)
         about = context(batch)
         bounds = np.searchsorted(own.rows, np.arange(batch.size + 1))
-        for row, got in enumerate(taken[begin : begin + BATCH]):
+        for row, got in enumerate(taken[begin : begin + size]):
             answers = np.array([index[item] for item in got if item in index], np.int64)
             if len(answers):
                 mine = np.arange(bounds[row], bounds[row + 1])

@@ -57,6 +57,7 @@ class FitOptions:
     update_epochs: int = 2
     update_learning_rate: float = 0.0005
     replay_ratio: float = 1.0
+    serving_lag_days: float = 0.0  # how old the counts of a model are when it serves
 
     def schedule(self, *, update: bool = False) -> Schedule:
         """The schedule of a full fit or of an update."""
@@ -157,7 +158,7 @@ def learn_blend(
         period = _period(interactions, moment, stop, options.seed)
         if not period.user_ids:
             continue
-        model.counts = count(interactions, moment, options.recent_days)
+        model.counts = count(interactions, moment - timedelta(days=options.serving_lag_days), options.recent_days)
         fresh = make_examples(model, period.histories, period.taken, moment, options.seed)
         if stop == end:
             judged = period
@@ -208,6 +209,6 @@ def finish(model: BlendedRecommender, interactions: Interactions, until: datetim
 
 
 def _cut(known: Interactions, until: datetime, validation_days: float) -> datetime:
-    """Where validation starts: `validation_days` before the end, but never more than the last quarter of the history."""
+    """Where validation starts: `validation_days` before the end, but never more than the last half of the history."""
     span = (to_microseconds(until) - int(known.times_us.min())) / MICROSECONDS_PER_DAY
-    return until - timedelta(days=min(validation_days, max(span / 4, 1 / 24)))
+    return until - timedelta(days=min(validation_days, max(span / 2, 1 / 24)))

@@ -27,7 +27,7 @@ ALL = dict(commands(typer.main.get_command(app)))
 @pytest.mark.parametrize("name", ALL)
 def test_a_command_and_its_options_say_what_they_are(name: str) -> None:
     command = ALL[name]
-    assert command.help and len(command.help) > 20  # type: ignore[attr-defined]
+    assert len(command.help or "") > 20  # type: ignore[attr-defined]
     for option in command.params:  # type: ignore[attr-defined]
         assert getattr(option, "help", None), f"{name} {option.name} has no help"
 
@@ -36,7 +36,9 @@ def test_the_page_is_as_the_commands_are() -> None:
     assert PAGE.read_text(encoding="utf-8") == cli_page()
 
 
-@pytest.mark.parametrize("name", ["demo", "up", "down", "status", "ingest", "rollback", "lineage", "reproduce", "serve", "monitor"])
+@pytest.mark.parametrize(
+    "name", ["demo", "up", "down", "status", "ingest", "rollback", "lineage", "reproduce", "serve", "monitor"]
+)
 def test_the_commands_of_the_loop_are_there(name: str) -> None:
     result = CliRunner().invoke(app, [name, "--help"])
     assert result.exit_code == 0, result.output
