@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from endcap.errors import EndcapError, ServiceUnavailable
 
+PARKING_SECONDS = 3.0
 DONE = frozenset({"success", "failed"})
 OnTasks = Callable[[dict[str, str]], None]
 
@@ -33,7 +35,7 @@ class AirflowClient:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user, self._password, self.url = user, password, url
-        self._http = httpx.Client(base_url=url, timeout=30)
+        self._http = httpx.Client(base_url=url, timeout=60)
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> DagRun:
         """Start a run now. `conf` must match the DAG's form."""
@@ -64,7 +66,7 @@ class AirflowClient:
             if run.done:
                 return run
             if time.monotonic() > deadline:
-                action = f"Look at {self.link(run)} and `endcap logs scheduler`."
+                action = f"Look at {self.link(run)} and `endcap logs airflow-scheduler`."
                 raise EndcapError(
                     f"not finished after {timeout_seconds:.0f} s", field=run.dag_id, value=run.run_id, action=action
                 )
@@ -87,15 +89,25 @@ class AirflowClient:
         return self._call("GET", path, params={"deserialize": False})["value"]
 
     def waits_for_person(self, run: DagRun, task_id: str) -> bool:
-        """Whether the person's step of this run has been asked and not yet answered."""
+        """Whether the person's step of this run has been asked for some seconds and is not yet answered.
+
+        An answer given while Airflow still parks the task fails it: the executor reports the end of a task queued again.
+        """
         path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/hitlDetails"
-        rows = self._call("GET", path)["hitl_details"]
-        return any(row["task_instance"]["task_id"] == task_id and not row["response_received"] for row in rows)
+        for row in self._call("GET", path)["hitl_details"]:
+            if row["task_instance"]["task_id"] == task_id and not row["response_received"]:
+                asked = datetime.now(UTC) - datetime.fromisoformat(row["created_at"])
+                return asked.total_seconds() >= PARKING_SECONDS
+        return False
 
     def answer(self, run: DagRun, task_id: str, option: str, params: dict[str, Any] | None = None) -> None:
         """Answer the person's step as this client's user."""
         path = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/-1/hitlDetails"
         self._call("PATCH", path, json={"chosen_options": [option], "params_input": params or {}})
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def link(self, run: DagRun) -> str:
         """The run's page in the UI."""
@@ -123,13 +135,15 @@ class AirflowClient:
                 f"Airflow does not answer ({error})", field=self.url, action="`endcap status` shows what runs."
             ) from error
         if response.is_error:
-            raise EndcapError(f"Airflow refused {method} {path}", value=response.text, action="See `endcap logs api-server`.")
+            raise EndcapError(
+                f"Airflow refused {method} {path}", value=response.text, action="See `endcap logs airflow-api-server`."
+            )
         return response.json()
 
     def _log_in(self) -> None:
         self._http.headers.pop("Authorization", None)
         response = self._http.post("/auth/token", json={"username": self._user, "password": self._password})
         if response.is_error:
-            action = "Set ENDCAP_AIRFLOW_USER and ENDCAP_AIRFLOW_PASSWORD; `endcap status --log-ins` shows the generated ones."
+            action = "Set ENDCAP_AIRFLOW_USER and ENDCAP_AIRFLOW_PASSWORD; `endcap env --secrets` shows the generated ones."
             raise EndcapError("Airflow refused the log-in", field="ENDCAP_AIRFLOW_USER", value=self._user, action=action)
         self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"

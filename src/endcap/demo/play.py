@@ -70,7 +70,7 @@ class Demo:
         dataset = self._once("history", "History: validated, cleaned, versioned", lambda: self._ingest_history(shop))
         self.tell.say(f"{dataset['dataset_version']}: {dataset['events']:,} events. Cleaning: {_counts(dataset['cleaning'])}")
         candidate = self._once("first_training", "First training (retrain_full)", lambda: self._train("retrain_full", dataset))
-        first = self._once("first_promotion", "Gates, approval, champion", lambda: self._promote(candidate))
+        first = self._once("first_promotion", "Gates, approval, champion", lambda: self._promote_first(candidate))
         self.tell.say(f"Model {first['model_version']} serves; approved by {first['approved_by']}.")
 
     def _ingest_history(self, shop: DemoShop) -> dict[str, Any]:
@@ -156,11 +156,24 @@ class Demo:
             run = self.airflow.trigger("promote_model", {"model_version": candidate["model_version"]})
         return self._judge(run, candidate)
 
+    def _promote_first(self, candidate: dict[str, Any]) -> dict[str, Any]:
+        result = self._promote(candidate)
+        if not result["approved_by"]:
+            action = f"Read the scorecard at {result['scorecard']} and the run at {result['run_url']}."
+            raise EndcapError(
+                "the first candidate did not become champion", field="model", value=candidate["model_version"], action=action
+            )
+        return result
+
     def _judge(self, run: DagRun, candidate: dict[str, Any]) -> dict[str, Any]:
         """Follow a promotion; the demo's operator approves what passed the gates."""
         run = self._finish(run, approve=True)
         gates = self.airflow.xcom(run, "evaluate_gates")
         promoted = run.state == "success"
+        if gates["passed"] and not promoted:
+            raise EndcapError(
+                "passed its gates and was not promoted", field=run.run_id, action=f"Look at {self.airflow.link(run)}."
+            )
         if promoted:
             self.front.wait_for_model(candidate["model_version"])
         return {

@@ -48,7 +48,7 @@ class ShopFront:
             if time.monotonic() > deadline:
                 state = self._get("/v1/model")
                 raise EndcapError(
-                    f"does not serve model {version}", field=self.url, value=state, action="See `endcap logs service`."
+                    f"does not serve model {version}", field=self.url, value=state, action="See `endcap logs serving`."
                 )
             time.sleep(0.25)
 
@@ -68,6 +68,6 @@ class ShopFront:
             ) from error
         if response.is_error:
             raise EndcapError(
-                f"refused {method} {path}", field=self.url, value=response.text, action="See `endcap logs service`."
+                f"refused {method} {path}", field=self.url, value=response.text, action="See `endcap logs serving`."
             )
         return response
