@@ -1,141 +1,122 @@
-"""Learn the blend's weights on periods that its parts have not learnt: a softmax over items, what was taken against the rest.
+"""Learn the blend's weights on periods that its parts have not learnt, in two steps.
 
-The softmax is over candidates: the best of each signal, what the shopper touched, what was taken, and a random sample of all
-other items that stands for all of them (its terms are multiplied up), so that the loss estimates that of the whole catalogue.
+1. Among items that the shopper has bought before, which are bought in the period? A logistic regression over all such pairs.
+2. With that order given: at which height do bought items enter, and how do the signals of all other items weigh? Each taken
+   item against everything that was not taken, every shopper counting the same.
+
+One softmax for both orders bought items worse (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from endcap.models.blend import BlendedRecommender
-from endcap.models.history import Floats, History, encode
-from endcap.models.signals import DENSE, OWN, SIGNALS, context
+from endcap.models.history import Floats
+from endcap.models.signals import DENSE, SIGNALS
+from endcap.training.examples import Examples
 
-TOP = 60  # of each dense signal
-RANDOM = 60  # that stand for all other items
 STEPS = 40
-BATCH_NUMBERS = 5_000_000  # shoppers × items × signals that are held at once
+PAIR_HOLD = 0.1  # there are many more pairs than shoppers
+BOUGHT, LOOKED = SIGNALS.index("bought"), SIGNALS.index("looked_at")
+AFTER_DENSE = slice(len(DENSE), 2 * len(DENSE))  # the dense signals again, of bought items only
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """One shopper's K candidates."""
+class Problem:
+    """What both steps need. N candidates, U shoppers, S signals, C context."""
 
-    signals: Floats  # (K, S)
-    context: Floats  # (C,)
-    taken: npt.NDArray[np.bool_]  # (K,)
-    stands_for: Floats  # (K,) how many items of the catalogue each candidate stands for, as a logarithm
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Examples:
-    """N candidates of U shoppers, flat."""
-
-    signals: Tensor  # (N, S)
-    context: Tensor  # (U, C)
-    taken: Tensor  # (N,) 1 or 0
-    stands_for: Tensor  # (N,) logarithm
-    shopper: Tensor  # (N,) ascending
+    examples: Examples
+    about: Tensor  # (N, C) the context of each candidate's shopper
+    bought: Tensor  # (N,) whether the shopper bought the item before
+    scale: Tensor  # (S, 1) root mean square of each signal
+    hold: float  # divided by U: how strongly weights are held to their start
 
 
-def make_examples(
-    model: BlendedRecommender, histories: Sequence[History], taken: Sequence[Iterable[str]], now: datetime, seed: int
-) -> list[Example]:
-    """One example for each shopper that took an item the model knows."""
-    rng = np.random.default_rng(seed)
-    index = {item: code for code, item in enumerate(model.item_ids)}
-    examples: list[Example] = []
-    size = max(1, BATCH_NUMBERS // (len(index) * len(DENSE)))
-    for begin in range(0, len(histories), size):
-        batch = encode(histories[begin : begin + size], index, now)
-        dense, own = model.signals(batch)
-        stacked = np.stack([np.broadcast_to(dense[name], (batch.size, len(index))) for name in DENSE], axis=2)  # (B, I, D)
-        about = context(batch)
-        bounds = np.searchsorted(own.rows, np.arange(batch.size + 1))
-        for row, got in enumerate(taken[begin : begin + size]):
-            answers = np.array([index[item] for item in got if item in index], np.int64)
-            if len(answers):
-                mine = np.arange(bounds[row], bounds[row + 1])
-                examples.append(_example(stacked[row], own.codes[mine], own.values[mine], about[row], answers, rng))
-    return examples
-
-
-def _example(
-    dense_ID: Floats,
-    own_codes: npt.NDArray[np.int64],
-    own: Floats,
-    about: Floats,
-    answers: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-) -> Example:
-    items = len(dense_ID)
-    best = np.argpartition(-dense_ID, min(TOP, items) - 1, axis=0)[:TOP].ravel()
-    chosen = np.unique(np.concatenate([answers, own_codes, best]))
-    rest = np.setdiff1d(np.arange(items), chosen, assume_unique=True)
-    drawn = rng.choice(rest, min(RANDOM, len(rest)), replace=False)
-    codes = np.concatenate([chosen, drawn])
-    signals = np.zeros((len(codes), len(SIGNALS)), np.float32)
-    signals[:, : len(DENSE)] = dense_ID[codes]
-    places = np.searchsorted(chosen, own_codes)
-    signals[places, len(DENSE) : len(DENSE) + len(OWN)] = own
-    stands_for = np.zeros(len(codes), np.float32)
-    stands_for[len(chosen) :] = np.log(len(rest) / max(len(drawn), 1)) if len(drawn) else 0
-    return Example(signals, about, np.isin(codes, answers), stands_for)
-
-
-def pack(examples: Sequence[Example]) -> Examples:
-    """All candidates in one table."""
-    lengths = [len(example.taken) for example in examples]
-    return Examples(
-        torch.from_numpy(np.concatenate([example.signals for example in examples])),
-        torch.from_numpy(np.stack([example.context for example in examples])),
-        torch.from_numpy(np.concatenate([example.taken for example in examples]).astype(np.float32)),
-        torch.from_numpy(np.concatenate([example.stands_for for example in examples])),
-        torch.from_numpy(np.repeat(np.arange(len(examples)), lengths)),
-    )
-
-
-def learn_weights(examples: Examples, start: Floats, hold: float, steps: int = STEPS) -> Floats:
-    """(S, C) weights that minimise the loss, held to `start` the more, the fewer shoppers there are (`hold` / shoppers).
-
-    The loss is the mean over shoppers of the mean over taken items of -log softmax of the taken item among what was not taken.
-    """
-    count = examples.taken.new_zeros(len(examples.context)).index_add(0, examples.shopper, examples.taken)
-    share = examples.taken / count[examples.shopper] / len(count)
-    taken = examples.taken > 0
+def learn_weights(examples: Examples, start: Floats, hold: float) -> Floats:
+    """(S, C) weights, held to `start` the more, the fewer shoppers there are: as if `hold` shoppers had spoken for it."""
     about = examples.context[examples.shopper]
     scale = examples.signals.square().mean(dim=0).sqrt().clamp(min=0.01)[:, None]
+    problem = Problem(examples, about, examples.signals[:, BOUGHT] > 0, scale, hold / len(examples.context))
     origin = torch.from_numpy(start.copy())
-    weights = origin.clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS([weights], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe")
+    repeats = origin.clone()  # (S, C) what orders bought items: only the rows of OWN, with the dense signals added back
+    repeats[AFTER_DENSE] += origin[: len(DENSE)]
+    repeats[: len(DENSE)], repeats[LOOKED] = 0, 0
+    repeats = order_repeats(problem, repeats)
+    weights = place_all(problem, origin, repeats)
+    return weights.numpy() if bool(torch.isfinite(weights).all()) else start
 
-    def loss() -> Tensor:
+
+def order_repeats(problem: Problem, start: Tensor) -> Tensor:
+    """Step 1: (S, C) weights of a logistic regression over bought pairs; what is not a signal of bought items stays 0."""
+    rows = problem.bought
+    taken = problem.examples.taken[rows]
+    if not 0 < float(taken.sum()) < len(taken):
+        return start
+    signals, about = problem.examples.signals[rows], problem.about[rows]
+    free = torch.ones_like(start)
+    free[: len(DENSE)], free[LOOKED] = 0, 0
+    held = problem.scale.clone()
+    held[BOUGHT] = 0  # how often anything is bought again is no matter of belief
+
+    def loss(weights: Tensor) -> Tensor:
+        scores = ((signals @ (weights * free)) * about).sum(dim=1)
+        fit = functional.binary_cross_entropy_with_logits(scores, taken)
+        return fit + PAIR_HOLD * problem.hold * ((weights - start) * held).square().sum()
+
+    return minimise(loss, start) * free
+
+
+def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
+    """Step 2: (S, C) weights of everything, with the order of bought items given by `repeats`."""
+    examples, bought = problem.examples, problem.bought
+    order = ((examples.signals @ repeats) * problem.about).sum(dim=1) * bought
+    level = float(order.sum() / bought.sum().clamp(min=1))  # taken out, so that the height of bought items is learnt by itself
+    places = [*range(len(DENSE)), BOUGHT, LOOKED]
+    signals = examples.signals[:, places].clone()
+    signals[bought, : len(DENSE)] = 0
+    counts = examples.taken.new_zeros(len(examples.context)).index_add(0, examples.shopper, examples.taken)
+    share = examples.taken / counts[examples.shopper] / len(counts)
+    origin = start[places].clone()
+    scale = problem.scale[places]
+
+    def loss(packed: Tensor) -> Tensor:
+        weights, stretch = packed[:-1], packed[-1, 0]
+        scores = ((signals @ weights) * problem.about).sum(dim=1) + stretch * (order - level) * bought
+        others = torch.where(examples.taken > 0, -torch.inf, scores + examples.stands_for)
+        total = log_sum_exp(others, examples.shopper, len(counts))
+        fit = (share * functional.softplus(total[examples.shopper] - scores)).sum()
+        return fit + problem.hold * (((weights - origin) * scale).square().sum() + (stretch - 1).square())
+
+    packed = minimise(loss, torch.cat([origin, torch.ones(1, origin.shape[1])]))
+    learnt, stretch = packed[:-1], float(packed[-1, 0])
+    weights = stretch * repeats
+    weights[BOUGHT, 0] -= stretch * level
+    weights[places] += learnt
+    weights[AFTER_DENSE] -= learnt[: len(DENSE)]
+    return weights
+
+
+def minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """The minimum of a smooth function by L-BFGS from `start`."""
+    weights = start.clone().requires_grad_(True)
+    optimiser = torch.optim.LBFGS([weights], lr=1.0, max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
         optimiser.zero_grad()
-        scores = ((examples.signals @ weights) * about).sum(dim=1)
-        others = torch.where(taken, -torch.inf, scores + examples.stands_for)
-        total = _log_sum_exp(others, examples.shopper, len(count))
-        value = (share * functional.softplus(total[examples.shopper] - scores)).sum() + hold / len(count) * (
-            (weights - origin) * scale
-        ).square().sum()
+        value = loss(weights)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    learnt = weights.detach().numpy()
-    return learnt if np.isfinite(learnt).all() else start
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach()
 
 
-def _log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """(G,) log of the sum of exp(values) by group."""
-    peak = torch.full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
-    peak = peak.clamp(min=-1e9)  # a group of taken items alone
+def log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """(G,) log of the sum of exp(values) by group; about -1e9 for a group of minus infinities."""
+    peak = torch.full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax").clamp(min=-1e9)
     return peak + torch.log(torch.zeros(groups).index_add(0, group, torch.exp(values - peak[group])) + 1e-30)

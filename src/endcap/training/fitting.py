@@ -23,8 +23,9 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.model_files import quantise
 from endcap.models.sequential import SequenceModel, SequenceShape
-from endcap.training.blending import Example, learn_weights, make_examples, pack
+from endcap.training.blending import learn_weights
 from endcap.training.counting import count
+from endcap.training.examples import Example, make_examples, pack
 from endcap.training.sequences import Sequences, make_sequences
 from endcap.training.trainer import Curve, Schedule, train
 
