@@ -30,7 +30,7 @@ class EventType(StrEnum):
 
 
 class Surface(StrEnum):
-    """Where in the shop a slate is shown. `params.yaml: serving.surfaces` says which may repeat past purchases."""
+    """Where in the shop a slate is shown. `params.yaml: serving.repeat_surfaces` says which may repeat past purchases."""
 
     HOME = "home"
     PRODUCT = "product"

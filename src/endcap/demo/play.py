@@ -5,7 +5,8 @@ Every step goes through what a user would use: Airflow's API, the HTTP service, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
 
 APPROVAL = "approve"
 POISONED_WEEK, SPOILED_WEEK = 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What came of one training run and its promotion."""
-
-    model_version: str
-    kind: str
-    dataset_version: str
-    gate_passed: bool
-    approved_by: str | None
-    promoted_run: str
 
 
 class Demo:
@@ -61,7 +50,13 @@ class Demo:
         self._first_champion(shop)
         for number, start in enumerate(shop.weeks, start=1):
             self._week(shop, number, start)
-        return write_summary(self.settings, self.params, shop, self.state, self.tell)
+        summary = write_summary(self.settings, self.params, shop, self.state, self.tell)
+        if summary["champion"] is None:
+            action = "Read their scorecards; they are linked in the summary."
+            raise EndcapError(
+                "no candidate earned its place", field="champion", value=summary["refused_candidates"], action=action
+            )
+        return summary
 
     # -- the first champion -------------------------------------------------------------------------------------------
 
@@ -70,8 +65,8 @@ class Demo:
         dataset = self._once("history", "History: validated, cleaned, versioned", lambda: self._ingest_history(shop))
         self.tell.say(f"{dataset['dataset_version']}: {dataset['events']:,} events. Cleaning: {_counts(dataset['cleaning'])}")
         candidate = self._once("first_training", "First training (retrain_full)", lambda: self._train("retrain_full", dataset))
-        first = self._once("first_promotion", "Gates, approval, champion", lambda: self._promote_first(candidate))
-        self.tell.say(f"Model {first['model_version']} serves; approved by {first['approved_by']}.")
+        first = self._once("first_promotion", "Gates, approval, champion", lambda: self._promote(candidate))
+        self.tell.say(_verdict(first))
 
     def _ingest_history(self, shop: DemoShop) -> dict[str, Any]:
         batch = shop.land_history(self.settings)
@@ -92,14 +87,13 @@ class Demo:
         dataset = self._once(f"{name}_ingest", "Ingested, validated, versioned", lambda: self._ingest(start, end))
         drift = self._once(f"{name}_drift", "Drift check", lambda: self._drift(dataset))
         self.tell.say("[yellow]drifted[/]: " + "; ".join(drift["reasons"]) if drift["drifted"] else "no drift")
-        candidate = self._once(f"{name}_update", "Update (update_incremental)", lambda: self._update(dataset, drift))
+        candidate = self._once(f"{name}_update", "A candidate that has learnt the week", lambda: self._update(dataset, drift))
         result = self._once(f"{name}_promotion", "Gates, approval, champion", lambda: self._promote(candidate))
         self.tell.say(_verdict(result))
         if number == SPOILED_WEEK or (number == len(shop.weeks) < SPOILED_WEEK):
             self._spoil(dataset)
 
     def _replay(self, shop: DemoShop, start: datetime, end: datetime) -> dict[str, Any]:
-        ingest.accept_catalog(shop.land_catalog(self.settings, start, end))
         totals = {"requests": 0, "accepted": 0, "duplicates": 0, "rejected": 0}
         hits = 0
         for visit in shop.visits(start, end):
@@ -111,6 +105,7 @@ class Demo:
             for key, value in self.front.send(events).items():
                 totals[key] += value
             self._update_line(f"{visit.time:%a %d %b}: {totals['requests']:,} requests, {totals['accepted']:,} events")
+        ingest.accept_catalog(shop.land_catalog(self.settings, start, end))
         return {**totals, "hit_rate": hits / max(1, totals["requests"])}
 
     # -- through Airflow --------------------------------------------------------------------------------------------------
@@ -140,7 +135,7 @@ class Demo:
             run = self.airflow.started_by("update_incremental", DagRun(**drift["run"]))
             if run is not None:
                 return self._trained(self._finish(run))
-        return self._train("update_incremental", dataset)
+        return self._train("update_incremental" if self.front.model_version() else "retrain_full", dataset)
 
     def _train(self, dag_id: str, dataset: dict[str, Any]) -> dict[str, Any]:
         return self._trained(self._finish(self.airflow.trigger(dag_id, {"dataset_version": dataset["dataset_version"]})))
@@ -155,15 +150,6 @@ class Demo:
         if run is None:
             run = self.airflow.trigger("promote_model", {"model_version": candidate["model_version"]})
         return self._judge(run, candidate)
-
-    def _promote_first(self, candidate: dict[str, Any]) -> dict[str, Any]:
-        result = self._promote(candidate)
-        if not result["approved_by"]:
-            action = f"Read the scorecard at {result['scorecard']} and the run at {result['run_url']}."
-            raise EndcapError(
-                "the first candidate did not become champion", field="model", value=candidate["model_version"], action=action
-            )
-        return result
 
     def _judge(self, run: DagRun, candidate: dict[str, Any]) -> dict[str, Any]:
         """Follow a promotion; the demo's operator approves what passed the gates."""
@@ -207,11 +193,11 @@ class Demo:
                 raise EndcapError(
                     "a poisoned batch was accepted", field="ingest_events", value=batch, action="This is a defect."
                 )
-            check = self.airflow.xcom(run, "validate_batch")
+            reason = json.loads((self.settings.paths.quarantine / batch / "reason.json").read_text(encoding="utf-8"))
             return {
                 "batch": batch,
-                "reasons": check["reasons"],
-                "report": check["report_url"],
+                "reasons": reason["reasons"],
+                "report": reason["report_url"],
                 "run_url": self.airflow.link(run),
             }
 
@@ -220,6 +206,9 @@ class Demo:
             self.tell.say(f"[red]refused[/] {reason}")
 
     def _spoil(self, dataset: dict[str, Any]) -> None:
+        if not self.front.model_version():
+            return
+
         def act() -> dict[str, Any]:
             candidate = sabotage.register_spoiled_candidate(self.settings, dataset["dataset_version"])
             result = self._judge(

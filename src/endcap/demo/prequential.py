@@ -23,10 +23,10 @@ class Week:
     name: str
     start: datetime
     end: datetime
-    champion: Path
+    champion: Path | None  # None: nothing had been promoted yet, the service fell back
 
 
-def measure(dataset: Path, weeks: list[Week], frozen: Path, params: Params) -> pd.DataFrame:
+def measure(dataset: Path, weeks: list[Week], frozen: Path | None, params: Params) -> pd.DataFrame:
     """One row a (week, model, shopper), see `evaluation.protocol.rank_period`. Baselines learn everything before each week."""
     import pandas as pd
 
@@ -43,7 +43,10 @@ def measure(dataset: Path, weeks: list[Week], frozen: Path, params: Params) -> p
     rows = []
     for week in weeks:
         baselines: tuple[Any, ...] = (OwnCounts(params.recent_days), ItemKnn(), Popularity(params.recent_days), Popularity())
-        scorers: dict[str, Any] = {FROZEN: BlendedRecommender.load(frozen), UPDATED: BlendedRecommender.load(week.champion)}
+        models = {FROZEN: frozen, UPDATED: week.champion}
+        scorers: dict[str, Any] = {
+            name: BlendedRecommender.load(model) for name, model in models.items() if model and week.champion
+        }
         scorers |= {name: scorer.fit(interactions, week.start) for name, scorer in zip(BASELINES, baselines, strict=True)}
         seen = events[events["time"] < week.end]
         ranked = rank_period(scorers, seen, None, week.start, week.end, params.evaluate.k)
@@ -57,38 +60,52 @@ def weekly(measured: pd.DataFrame, k: int) -> list[dict[str, Any]]:
     means = measured.groupby(["week", "model"], sort=False)[columns].mean().round(4)
     users = measured.groupby(["week", "model"], sort=False)["user_id"].nunique()
     table = means.assign(users=users).reset_index()
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return [{str(name): None if value != value else value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def intervals(measured: pd.DataFrame, params: Params) -> list[dict[str, Any]]:
-    """The updated champion less each other model, paired by shopper and week, with bootstrap intervals."""
-    from endcap.evaluation.significance import paired_bootstrap
+    """The updated champion less each other model on the same shoppers: a week by itself, then all weeks (`week` null).
 
-    settings = params.evaluate
+    Bootstrap over shoppers; one who came in several weeks is drawn with all of them.
+    """
+    k = params.evaluate.k
+    others = [model for model in (FROZEN, *BASELINES) if model in set(measured["model"])]
     found = []
-    for metric in (f"recall_at_{settings.k}", f"ndcg_at_{settings.k}", f"ndcg_at_{settings.k}_new"):
-        table = measured.pivot_table(index=["week", "user_id"], columns="model", values=metric).dropna()
-        for other in (FROZEN, *BASELINES):
-            gap = paired_bootstrap(
-                table[UPDATED].to_numpy(),
-                table[other].to_numpy(),
-                settings.bootstrap_samples,
-                settings.confidence,
-                settings.seed,
-            )
-            found.append(
-                {
-                    "metric": metric,
-                    "model": UPDATED,
-                    "against": other,
-                    "difference": round(gap.mean, 4),
-                    "low": round(gap.low, 4),
-                    "high": round(gap.high, 4),
-                    "confidence": settings.confidence,
-                    "users": gap.count,
-                }
-            )
+    for metric in (f"recall_at_{k}", f"ndcg_at_{k}", f"recall_at_{k}_new", f"ndcg_at_{k}_new"):
+        table = measured.pivot_table(index=["week", "user_id"], columns="model", values=metric)
+        of_week = table.index.get_level_values("week")
+        for week in (*dict.fromkeys(measured["week"]), None):
+            rows = table if week is None else table[of_week == week]
+            gaps = (_gap(rows, other, params) for other in others)
+            found += [{"week": week, "metric": metric, **gap} for gap in gaps if gap]
     return found
+
+
+def _gap(table: pd.DataFrame, other: str, params: Params) -> dict[str, Any]:
+    from endcap.evaluation.significance import clustered_bootstrap
+
+    if UPDATED not in table or other not in table:
+        return {}
+    both = table[[UPDATED, other]].dropna()
+    if both.empty:
+        return {}
+    settings = params.evaluate
+    gap = clustered_bootstrap(
+        (both[UPDATED] - both[other]).to_numpy(),
+        both.index.get_level_values("user_id").to_numpy(),
+        settings.bootstrap_samples,
+        settings.confidence,
+        settings.seed,
+    )
+    return {
+        "model": UPDATED,
+        "against": other,
+        "difference": round(gap.mean, 4),
+        "low": round(gap.low, 4),
+        "high": round(gap.high, 4),
+        "confidence": settings.confidence,
+        "users": gap.count,
+    }
 
 
 def plot(rows: list[dict[str, Any]], k: int, path: Path) -> None:
@@ -105,9 +122,8 @@ def plot(rows: list[dict[str, Any]], k: int, path: Path) -> None:
     )
     for axis, suffix, title in ((axes[0], "", "all items"), (axes[1], "_new", "items new to the shopper")):
         for model, colour in colours.items():
-            values = [
-                row[f"ndcg_at_{k}{suffix}"] for week in weeks for row in rows if row["week"] == week and row["model"] == model
-            ]
+            own = {row["week"]: row[f"ndcg_at_{k}{suffix}"] for row in rows if row["model"] == model}
+            values = [float("nan") if own.get(week) is None else own[week] for week in weeks]
             axis.plot(weeks, values, marker="o", color=colour, label=model, linewidth=2.4 if model == UPDATED else 1.4)
         axis.set(title=f"NDCG@{k}, {title}", ylim=(0, None))
         axis.grid(alpha=0.25)

@@ -68,12 +68,20 @@ class DemoShop:
 
 def choose_shop(settings: Settings, params: Params, state: DemoState, tell: Narrator) -> DemoShop:
     """The shop of params.yaml; the simulated one, said aloud, when the real data cannot be had. The choice lasts for a home."""
-    chosen = state.done.get("shop", {"name": params.shop.name, "why": "params.yaml names it"})
+    known = state.done.get("shop")
+    chosen = known or {"name": params.shop.name, "wanted": params.shop.name, "why": "it was asked for"}
+    if chosen["wanted"] != params.shop.name:
+        action = "Run `make clean` to forget it, or set ENDCAP_HOME to another folder."
+        raise InputError(
+            f"this home already plays {chosen['wanted']}", field="shop.name", value=params.shop.name, action=action
+        )
     if chosen["name"] == "online-retail":
         try:
             shop = _online_retail(settings, params, chosen["why"])
-        except (ServiceUnavailable, InputError) as error:
-            chosen = {"name": "simulated", "why": f"online-retail cannot be had: {error}"}
+        except ServiceUnavailable as error:
+            if known:
+                raise
+            chosen |= {"name": "simulated", "why": f"online-retail cannot be had: {error}"}
     if chosen["name"] == "simulated":
         shop = _simulated(params, settings, chosen["why"])
     state.once("shop", lambda: chosen)

@@ -51,16 +51,15 @@ def _measure(
     settings: Settings, params: Params, shop: DemoShop, state: DemoState, repository: DatasetRepository, registry: Registry
 ) -> pd.DataFrame:
     """Rank each replayed week with the models of that time, from the newest dataset version."""
-    newest = repository.latest()
-    assert newest is not None  # the demo has just made versions
     dataset = settings.paths.demo / "dataset"
-    repository.checkout(newest.version, dataset)
+    repository.checkout("latest", dataset)
     weeks = []
     for number, start in enumerate(shop.weeks, start=1):
-        champion = registry.download(state.done[f"week{number}_serving"]["champion"], settings.paths.models)
+        served = state.done[f"week{number}_serving"]["champion"]
+        champion = registry.download(served, settings.paths.models) if served else None
         weeks.append(prequential.Week(f"{start:%Y-%m-%d}", start, start + timedelta(days=7), champion))
-    frozen = registry.download(state.done["first_promotion"]["model_version"], settings.paths.models)
-    return prequential.measure(dataset, weeks, frozen, params)
+    first = next((week.champion for week in weeks if week.champion), None)
+    return prequential.measure(dataset, weeks, first, params)
 
 
 def _collect(
@@ -146,15 +145,12 @@ def _print(summary: dict[str, Any], k: int, settings: Settings, tell: Narrator) 
         table.add_column("model")
         for week in weeks:
             table.add_column(week, justify="right")
-        cells = {
-            (row["week"], row["model"]): f"{row[f'ndcg_at_{k}']:.4f} ({row[f'ndcg_at_{k}_new']:.4f})"
-            for row in summary["weekly"]
-        }
+        cells = {(row["week"], row["model"]): _cell(row, k) for row in summary["weekly"]}
         for model in models:
-            table.add_row(model, *(cells[(week, model)] for week in weeks))
+            table.add_row(model, *(cells.get((week, model), "–") for week in weeks))
         tell.console.print(table)
     for gap in summary["intervals"]:
-        if gap["metric"] == f"ndcg_at_{k}":
+        if gap["metric"] == f"ndcg_at_{k}" and gap["week"] is None:
             tell.say(
                 f"updated champion less {gap['against']}: {gap['difference']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
             )
@@ -168,3 +164,8 @@ def _print(summary: dict[str, Any], k: int, settings: Settings, tell: Narrator) 
         tell.say(f"log-in {user:8} {password}")
     tell.say(f"Summary: {settings.paths.demo / 'summary.json'}   Picture: {settings.paths.demo / 'weekly.png'}")
     tell.say("The stack stays up until `make down`.")
+
+
+def _cell(row: dict[str, Any], k: int) -> str:
+    new = row[f"ndcg_at_{k}_new"]
+    return f"{row[f'ndcg_at_{k}']:.4f}" + ("" if new is None else f" ({new:.4f})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,33 @@ def bootstrap_mean(values: npt.NDArray[np.float64], samples: int, confidence: fl
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def clustered_bootstrap(
+    values: npt.NDArray[np.float64], clusters: npt.NDArray[Any], samples: int = 1000, confidence: float = 0.95, seed: int = 1
+) -> Interval:
+    """The mean of all values; for its interval whole clusters (a shopper's weeks) are drawn, as they are not independent.
+
+    mean = sum of values / number of values, over the drawn clusters. `count` is the number of clusters.
+
+    >>> clustered_bootstrap(np.array([1.0, 1.0, 4.0]), np.array(["ann", "ann", "bob"]), samples=100).mean
+    2.0
+
+    Raises:
+        InputError: there is no value.
+    """
+    if not len(values):
+        raise InputError("nothing to average", field="values", value=[], action="Give at least one shopper.")
+    _, codes = np.unique(clusters, return_inverse=True)
+    sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
+    rng = np.random.default_rng(seed)
+    means = np.empty(samples)
+    for sample in range(samples):
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[sample] = sums[drawn].sum() / counts[drawn].sum()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(np.mean(values)), float(low), float(high), len(sums))
 
 
 def paired_bootstrap(
