@@ -58,7 +58,6 @@ class FitOptions:
     update_epochs: int = 2
     update_learning_rate: float = 0.0005
     replay_ratio: float = 1.0
-    serving_lag_days: float = 0.0  # how old the counts of a model are when it serves
 
     def schedule(self, *, update: bool = False) -> Schedule:
         """The schedule of a full fit or of an update."""
@@ -159,7 +158,7 @@ def learn_blend(
         period = _period(interactions, moment, stop, options.seed)
         if not period.user_ids:
             continue
-        model.counts = count(interactions, moment - timedelta(days=options.serving_lag_days), options.recent_days)
+        model.counts = count(interactions, moment, options.recent_days)
         fresh = make_examples(model, period.histories, period.taken, moment, options.seed)
         if stop == end:
             judged = period
