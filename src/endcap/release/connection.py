@@ -71,7 +71,7 @@ class Connection:
 
     def _away(self, doing: str, error: Exception) -> ServiceUnavailable:
         return ServiceUnavailable(
-            f"MLflow does not answer while {doing} ({type(error).__name__})",
+            f"MLflow does not answer while {doing} ({type(error).__name__}: {str(error)[:200]})",
             field="ENDCAP_MLFLOW_URL",
             value=self.url,
             action="See `endcap status`, start it with `endcap up`, then run this again (docs/runbooks/mlflow-away.md).",
