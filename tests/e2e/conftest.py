@@ -63,7 +63,15 @@ class Played:
 
 @pytest.fixture(scope="session")
 def played() -> Iterator[Played]:
-    """`endcap demo`, small; the stack stays up for the tests and is stopped at the end."""
+    """`endcap demo`, small; the stack stays up for the tests and is stopped at the end.
+
+    With ENDCAP_HOME set to a home where the demo has been played and whose stack is up, that one is used and left as it is.
+    """
+    if os.environ.get("ENDCAP_HOME"):
+        settings = load_settings()
+        summary = json.loads((settings.paths.demo / "summary.json").read_text(encoding="utf-8"))
+        yield Played(settings, os.environ | {"ENDCAP_PROJECT": str(ROOT)}, summary, "")
+        return
     root = Path(tempfile.mkdtemp(prefix="endcap-e2e-", dir="/tmp"))
     project = root / "project"
     _copy(project)
