@@ -8,7 +8,8 @@ import pytest
 
 from endcap.config import Params, Settings, load_params, load_settings
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.stack"]
+SHARED = ("mlflow", "postgres", "stack", "redis", "production")  # one that others import stands before them
+pytest_plugins = [f"tests.fixtures.{name}" for name in SHARED]
 
 ROOT = Path(__file__).resolve().parents[1]
 

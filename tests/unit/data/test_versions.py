@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,15 +230,19 @@ def test_an_object_store_that_is_away(settings: Settings, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 20 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(place)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a full disk needs the right to mount a small one")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def small_disk() -> Iterator[Path]:
+    """A disk of 20 MiB, outside pytest's own folder: pytest could not clear away one that a killed run left mounted."""
+    place = Path(tempfile.mkdtemp(prefix="endcap-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    try:
+        if not mounted:
+            pytest.skip("a full disk needs the right to mount a small one")
+        yield place
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+        place.rmdir()
 
 
 @pytest.mark.parametrize(
