@@ -37,7 +37,7 @@ class Schedule:
     batch_size: int
     seed: int
     precision: str
-    patience: int = 0  # epochs without a better validation loss before stopping; 0: no early stopping
+    patience: int = 0  # epochs without a better validation loss before going back to the best; 0: keep the last
     max_seconds: float = math.inf
 
 
@@ -61,7 +61,7 @@ def train(
     checkpoint_path: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Curve:
-    """Train in place; ends with the weights of the best epoch on `held_out` (sequences and questions), else of the last.
+    """Train in place; with patience ends at the best epoch on `held_out` (sequences and questions), else at the last.
 
     Raises:
         TrainingError: nothing to learn from, or a loss that is not finite (the last good checkpoint stays on disk).
@@ -87,7 +87,7 @@ def train(
             curve.valid.append(validation_loss(model, *held_out, schedule))
         curve.seconds.append(time.monotonic() - begun)
         judged = curve.valid or curve.train
-        if held_out is None or judged[-1] <= min(judged):
+        if held_out is None or not schedule.patience or judged[-1] <= min(judged):
             curve.best_epoch = epoch + 1
             best_weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
         checkpoint.save(model, optimiser, curve, best_weights)
