@@ -68,7 +68,8 @@ def reject(model_version: str, rejected_by: str, reason: str) -> None:
 def promote_model() -> None:
     version = from_event("model_version")
     approve = HITLOperator(task_id="approve", subject=SUBJECT, body=BODY, options=["Approve", "Reject"], defaults=None,
-                           params={"reason": Param("", type="string", title="Reason", description="Kept with a rejection.")},
+                           params={"reason": Param(None, type=["null", "string"], title="Reason",
+                                                   description="Optional; kept with a rejection.")},
                            response_timeout=timedelta(days=7), execution_timeout=None, retries=0)  # fmt: skip
     evaluate_gates(version) >> require_gates(version) >> approve
     decide(approve.output) >> [promote(version, PERSON), reject(version, PERSON, REASON)]

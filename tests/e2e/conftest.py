@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -50,9 +51,6 @@ class Played:
     summary: dict[str, Any]
     output: str
 
-    def airflow(self, user: str = "operator") -> AirflowClient:
-        return AirflowClient(self.settings.airflow_url, user, stack.password(self.settings, user))
-
     def endcap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this stack."""
         command = [sys.executable, "-m", "endcap.cli", *arguments]
@@ -86,6 +84,13 @@ def played() -> Iterator[Played]:
     finally:
         stack.down(settings)
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow(played: Played) -> Iterator[AirflowClient]:
+    """Airflow's API as the operator."""
+    with contextlib.closing(AirflowClient(played.settings.airflow_url, "operator", stack.password(played.settings))) as client:
+        yield client
 
 
 def _copy(project: Path) -> None:

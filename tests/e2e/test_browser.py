@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
     from tests.e2e.conftest import Played
 
+    from endcap.demo.airflow_client import AirflowClient
+
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(1200)]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 Found = TypeVar("Found")
@@ -70,8 +72,10 @@ def test_the_five_dags_are_there(played: Played, page: Page, picture: Callable[[
     picture("airflow-dags")
 
 
-def test_a_dag_is_started_from_its_form(played: Played, page: Page, picture: Callable[[str], None]) -> None:
-    before = {run.run_id for run in played.airflow()._newest("monitor_models")}
+def test_a_dag_is_started_from_its_form(
+    played: Played, airflow: AirflowClient, page: Page, picture: Callable[[str], None]
+) -> None:
+    before = {run.run_id for run in airflow._newest("monitor_models")}
     page.goto(f"{played.settings.airflow_url}/dags/monitor_models")
     page.get_by_role("button", name="Trigger").first.click()
     field = page.locator("#element_dataset_version")
@@ -80,7 +84,6 @@ def test_a_dag_is_started_from_its_form(played: Played, page: Page, picture: Cal
     field.fill("dataset-2")
     picture("airflow-form")
     page.get_by_role("dialog").get_by_role("button", name="Trigger").click()
-    airflow = played.airflow()
     fresh = eventually(lambda: next((run for run in airflow._newest("monitor_models") if run.run_id not in before), None))
     run = airflow.wait(fresh, timeout_seconds=180)
     assert run.state == "success"
@@ -90,8 +93,9 @@ def test_a_dag_is_started_from_its_form(played: Played, page: Page, picture: Cal
     picture("airflow-task")
 
 
-def test_a_promotion_is_approved_by_a_person(played: Played, page: Page, picture: Callable[[str], None]) -> None:
-    airflow = played.airflow()
+def test_a_promotion_is_approved_by_a_person(
+    played: Played, airflow: AirflowClient, page: Page, picture: Callable[[str], None]
+) -> None:
     champion = played.summary["champion"]
     run = airflow.trigger("promote_model", {"model_version": champion})
     eventually(lambda: airflow.waits_for_person(run, "approve"))
@@ -106,8 +110,7 @@ def test_a_promotion_is_approved_by_a_person(played: Played, page: Page, picture
     assert airflow.tasks(run)["promote"] == "success"
 
 
-def test_a_rejected_promotion_ends_red(played: Played) -> None:
-    airflow = played.airflow()
+def test_a_rejected_promotion_ends_red(played: Played, airflow: AirflowClient) -> None:
     run = airflow.trigger("promote_model", {"model_version": played.summary["champion"]})
     eventually(lambda: airflow.waits_for_person(run, "approve"))
     airflow.answer(run, "approve", "Reject")

@@ -63,13 +63,13 @@ class Scorecard:
 
 def summary_markdown(scorecard: Scorecard, model: str, report_url: str) -> str:
     """A short table for the approval form: the verdict, what failed or warns, and the figures that matter."""
-    verdict = "✅ **All gates passed**" if scorecard.passed else f"❌ **{len(scorecard.failed)} gate(s) refused it**"
+    verdict = "✓ **All gates passed**" if scorecard.passed else f"✗ **{len(scorecard.failed)} gate(s) refused it**"
     lines = [f"{verdict} for **model {model}**. [Open the scorecard]({report_url})", ""]
     lines += ["| | gate | observed | expected |", "|---|---|---|---|"]
     bad = [gate for gate in scorecard.gates if not gate.result.passed]
     quality = [gate for gate in scorecard.gates if gate.group == "Quality" and gate.result.passed]
     for gate in bad + quality:
-        mark = "✅" if gate.result.passed else ("❌" if gate.result.blocking else "⚠️")
+        mark = "✓" if gate.result.passed else ("✗" if gate.result.blocking else "!")
         lines.append(f"| {mark} | {_cell(gate.result.name)} | {_cell(gate.result.observed)} | {_cell(gate.result.expected)} |")
     rest = len(scorecard.gates) - len(bad) - len(quality)
     lines += ["", f"{rest} further gates passed." if rest else ""]

@@ -29,8 +29,8 @@ def test_a_warning_does_not_refuse_and_a_blocking_gate_does() -> None:
 def test_the_summary_says_the_verdict_and_escapes_cells() -> None:
     text = summary_markdown(card(gate("NDCG", False), gate("size", True, group="Budgets")), "3", "http://host/report")
 
-    assert text.startswith("❌ **1 gate(s) refused it** for **model 3**. [Open the scorecard](http://host/report)")
-    assert "| ❌ | NDCG | seen \\| this | wanted <that> |" in text
+    assert text.startswith("✗ **1 gate(s) refused it** for **model 3**. [Open the scorecard](http://host/report)")
+    assert "| ✗ | NDCG | seen \\| this | wanted <that> |" in text
     assert "1 further gates passed." in text
 
 
