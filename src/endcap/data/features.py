@@ -82,14 +82,6 @@ class Interactions:
         """Only the events of the kinds that a recommendation should lead to."""
         return self.where(self.is_target)
 
-    def with_vocabulary(self, item_ids: Sequence[str]) -> Interactions:
-        """The same events coded against another vocabulary; events of items that it lacks are left out."""
-        wanted = np.asarray(item_ids, dtype=object)
-        index = {item: code for code, item in enumerate(wanted)}
-        codes = np.fromiter((index.get(item, -1) for item in self.item_ids), np.int64, len(self.item_ids))
-        recoded = replace(self, item_ids=wanted, items=codes[self.items] if len(self) else self.items)
-        return recoded.where(recoded.items >= 0)
-
 
 def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Interactions:
     """Interactions of an event table (pyarrow or pandas, the columns of contracts.dataset_event_schema()).

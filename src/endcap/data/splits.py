@@ -25,11 +25,6 @@ class TimeSplit:
         """ISO 8601 texts by name."""
         return {name: getattr(self, name).isoformat() for name in self.__dataclass_fields__}
 
-    @classmethod
-    def from_json(cls, values: dict[str, str]) -> TimeSplit:
-        """The inverse of `to_json`; other keys are ignored."""
-        return cls(**{name: datetime.fromisoformat(values[name]) for name in cls.__dataclass_fields__})
-
 
 def split_by_time(first_event: datetime, end: datetime, validation_days: float, holdout_days: float) -> TimeSplit:
     """Cut [first_event, end). A short history is cut in proportion: hold-out and validation take at most a quarter each.
@@ -49,6 +44,6 @@ def split_by_time(first_event: datetime, end: datetime, validation_days: float, 
             value=end.isoformat(),
             action="Ingest events before that moment.",
         )
-    holdout_start = end - min(timedelta(days=holdout_days), span / 4)
+    holdout_start = end - min(timedelta(days=holdout_days), span / 4)  # as gates find it again, whatever validation_days
     validation_start = holdout_start - min(timedelta(days=validation_days), span / 4)
     return TimeSplit(first_event, validation_start, holdout_start, end)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Params
+from endcap.evaluation.baselines import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FROZEN, UPDATED = "champion v1, frozen", "champion, updated"
-BASELINES = ("own purchase counts", "item-kNN", "recent popularity", "popularity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,19 @@ def measure(dataset: Path, weeks: list[Week], frozen: Path | None, params: Param
 
     from endcap.data.features import interactions_from_events
     from endcap.data.partitions import read_events
+    from endcap.evaluation.baselines import fit_baselines
     from endcap.evaluation.protocol import rank_period
     from endcap.models.blend import BlendedRecommender
-    from endcap.models.collaborative import ItemKnn
-    from endcap.models.popularity import Popularity
-    from endcap.models.repeats import OwnCounts
 
     events = read_events(dataset).to_pandas()
     interactions = interactions_from_events(events)
     rows = []
     for week in weeks:
-        baselines: tuple[Any, ...] = (OwnCounts(params.recent_days), ItemKnn(), Popularity(params.recent_days), Popularity())
         models = {FROZEN: frozen, UPDATED: week.champion}
         scorers: dict[str, Any] = {
             name: BlendedRecommender.load(model) for name, model in models.items() if model and week.champion
         }
-        scorers |= {name: scorer.fit(interactions, week.start) for name, scorer in zip(BASELINES, baselines, strict=True)}
+        scorers |= fit_baselines(interactions, week.start, params.recent_days)
         seen = events[events["time"] < week.end]
         ranked = rank_period(scorers, seen, None, week.start, week.end, params.evaluate.k)
         rows.append(ranked.drop(columns="top").assign(week=week.name))
@@ -118,7 +115,7 @@ def plot(rows: list[dict[str, Any]], k: int, path: Path) -> None:
     weeks = list(dict.fromkeys(row["week"] for row in rows))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
     colours = dict(
-        zip((UPDATED, FROZEN, *BASELINES), ("#0b6e4f", "#7cb518", "#f3722c", "#577590", "#b0a8b9", "#d9d4dd"), strict=True)
+        zip((UPDATED, FROZEN, *BASELINES), ("#0b6e4f", "#7cb518", "#d9d4dd", "#b0a8b9", "#577590", "#f3722c"), strict=True)
     )
     for axis, suffix, title in ((axes[0], "", "all items"), (axes[1], "_new", "items new to the shopper")):
         for model, colour in colours.items():

@@ -45,8 +45,3 @@ def ndcg_at_k(hits_BK: Bools, wanted_B: npt.NDArray[np.int64], k: int) -> Floats
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     gained = (hits_BK * discounts[: hits_BK.shape[1]]).sum(axis=1)
     return np.asarray(gained / ideal[np.minimum(k, np.maximum(wanted_B, 1))])
-
-
-def coverage(slates: npt.NDArray[np.int64], items: int) -> float:
-    """Share of the catalogue that appears in somebody's slate."""
-    return len(np.unique(slates)) / max(items, 1)

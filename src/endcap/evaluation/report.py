@@ -38,7 +38,8 @@ def compare(frame: pd.DataFrame, k: int, confidence: Confidence) -> tuple[dict[s
     """Flat metrics, and the interval of each measure by model. `frame` has the rows of rank_period, one model named "blend".
 
     Names: `<measure>` for ours, `<baseline>.<measure>` for the others, `vs_<baseline>.<measure>` with `.low` and `.high` for
-    the paired difference over the same shoppers. A measure that no shopper has (nothing new was taken) is left out.
+    the paired difference over the same shoppers; a blank of a name becomes "_". A measure that no shopper has (nothing new was
+    taken) is left out.
     """
     flat: dict[str, float] = {"users": float(frame["user_id"].nunique())}
     intervals: dict[str, dict[str, Interval]] = {}
@@ -50,13 +51,14 @@ def compare(frame: pd.DataFrame, k: int, confidence: Confidence) -> tuple[dict[s
         for model in table.columns:
             interval = bootstrap_mean(table[model].to_numpy(), *options)
             intervals.setdefault(model, {})[measure] = interval
-            flat[measure if model == OURS else f"{model}.{measure}"] = interval.mean
+            name = str(model).replace(" ", "_")
+            flat[measure if model == OURS else f"{name}.{measure}"] = interval.mean
             if model != OURS:
                 lead = paired_bootstrap(table[OURS].to_numpy(), table[model].to_numpy(), *options)
                 flat |= {
-                    f"vs_{model}.{measure}": lead.mean,
-                    f"vs_{model}.{measure}.low": lead.low,
-                    f"vs_{model}.{measure}.high": lead.high,
+                    f"vs_{name}.{measure}": lead.mean,
+                    f"vs_{name}.{measure}.low": lead.low,
+                    f"vs_{name}.{measure}.high": lead.high,
                 }
     return {name: round(value, 6) for name, value in flat.items()}, intervals
 
@@ -102,9 +104,7 @@ def plot_comparison(intervals: Mapping[str, Mapping[str, Interval]], k: int, pat
         for place, (mean, name, interval) in enumerate(rows):
             error = [[mean - interval.low], [interval.high - mean]]
             axis.barh(place, mean, xerr=error, color="#2a6f97" if name == OURS else "#b8c4cc", capsize=3)
-        axis.set(
-            title=f"NDCG@{k}, {title}", yticks=range(len(rows)), yticklabels=[name.replace("_", " ") for _, name, _ in rows]
-        )
+        axis.set(title=f"NDCG@{k}, {title}", yticks=range(len(rows)), yticklabels=[name for _, name, _ in rows])
     _save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""What a shopper already took: own purchase counts as a baseline, and decayed counts and buying rhythm as features."""
+"""What a shopper already took: own purchase counts as a baseline."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ class OwnCounts:
         return scores
 
 
-def own_counts(batch: HistoryBatch, items: int, decay_days: float | None = None) -> Floats:
-    """(B, I) how often each shopper took each item, each time weighted by exp(-age / decay_days)."""
-    scores = np.zeros(batch.size * items, np.float32)
-    weight = np.ones(len(batch.codes), np.float32) if decay_days is None else np.exp(-batch.ages / np.float32(decay_days))
-    np.add.at(scores, batch.rows * items + batch.codes, weight)
-    return scores.reshape(batch.size, items)
+def own_counts(batch: HistoryBatch, items: int) -> Floats:
+    """(B, I) how often each shopper took each item."""
+    counts = np.bincount(batch.rows * items + batch.codes, minlength=batch.size * items)
+    return counts.astype(np.float32).reshape(batch.size, items)

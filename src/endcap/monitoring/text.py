@@ -68,16 +68,6 @@ def text_points(
     return TextPoints(np.concatenate(vectors), before, now)
 
 
-def item_texts(catalog: pd.DataFrame) -> list[str]:
-    """The text of each item as the champion's encoder read it: what is known of title, brand, category, description.
-
-    >>> item_texts(pd.DataFrame({"title": ["Mug"], "brand": [None], "category": ["Kitchen"], "description": ["Mug"]}))
-    ['Mug. Kitchen']
-    """
-    fields = catalog.reindex(columns=["title", "brand", "category", "description"]).astype("string").fillna("")
-    return [". ".join(dict.fromkeys(part for part in row if part)) for row in fields.itertuples(index=False)]
-
-
 def movers(purchases: pd.DataFrame, windows: Windows, catalog: pd.DataFrame, most: int = 10) -> pd.DataFrame:
     """The items whose share of all purchases rose most and fell most: title, before, now (shares)."""
     times = purchases["time"]

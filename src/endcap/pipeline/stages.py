@@ -1,6 +1,6 @@
 """The four stages of training, each reading and writing files of one workspace: prepare, encode, train, evaluate.
 
-data/dataset, data/parent → work/prepared → work/encoded → work/model → work/evaluation
+data/dataset, data/parent → work/prepared → work/encoded → work/model, work/validation.parquet → work/evaluation
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from endcap.training.fitting import FitOptions
 
 Progress = Callable[[str], None]
+VALIDATION = "validation.parquet"  # below work/: how the newest validation days were ranked, one row a shopper
 CHECKPOINT = Path("train.checkpoint.safetensors")  # beside work/, since DVC clears a stage's outputs before it runs
 
 
@@ -67,20 +68,22 @@ def _item_table(catalog: pd.DataFrame, learnable: pd.DataFrame) -> pd.DataFrame:
     """One row a listed or sold item, sorted by id; items that the catalogue lacks have no text."""
     import pandas as pd
 
+    from endcap.data.item_text import item_texts
+
     columns = ["item_id", "title", "description", "brand", "category", "price"]
     listed = catalog.reindex(columns=columns).drop_duplicates("item_id", keep="last")
     sold = pd.Index(learnable["item_id"].unique()).difference(pd.Index(listed["item_id"]))
     if len(sold):
         listed = pd.concat([listed, pd.DataFrame({"item_id": sold, "title": ""}).reindex(columns=columns)], ignore_index=True)
-    text = listed[["title", "brand", "category", "description"]].astype("string").fillna("")
-    listed = listed.assign(
-        text=text.apply(lambda row: ". ".join(dict.fromkeys(part for part in row if part)), axis=1).astype(str)
-    )
-    return listed.sort_values("item_id", kind="stable").reset_index(drop=True)
+    return listed.assign(text=item_texts(listed)).sort_values("item_id", kind="stable").reset_index(drop=True)
 
 
 def encode(root: Path, params: Params, cache: Path | None = None, progress: Progress = silent) -> dict[str, Any]:
-    """Turn the items' texts into vectors; `cache` keeps them by content between runs."""
+    """Turn the items' texts into vectors; `cache` keeps them by content between runs.
+
+    Raises:
+        TrainingError: time ran out; nothing is written, since incomplete vectors would be taken for the stage's result.
+    """
     import numpy as np
     import pandas as pd
     from safetensors.numpy import save_file
@@ -91,11 +94,19 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     options = params.encode
     encoder = TextEncoder(options.model, options.max_tokens, options.batch_size, cache)
     vectors, left = encoder.encode(items["text"].tolist(), options.max_seconds, lambda done: progress(f"{done} texts"))
+    if left:
+        again = "Run the stage again: the texts done so far are cached by content, and it goes on from there; or raise"
+        raise TrainingError(
+            f"time ran out with {left} of {len(items)} texts not encoded",
+            field="encode.max_seconds",
+            value=options.max_seconds,
+            action=f"{again if cache else 'Raise'} encode.max_seconds in params.yaml.",
+        )
     target = root / "work" / "encoded"
     target.mkdir(parents=True, exist_ok=True)
     save_file({"text": vectors.astype(np.float16)}, target / "text.safetensors")
     _write_json(target / "items.json", items["item_id"].tolist())
-    return {"items": len(items), "dimensions": int(vectors.shape[1]), "left_without_text": left}
+    return {"items": len(items), "dimensions": int(vectors.shape[1])}
 
 
 def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, Any]:
@@ -115,7 +126,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
     if parent_facts["kind"] == "incremental":
         parent = BlendedRecommender.load(root / "data" / "parent" / "model")
         _check_encoder(parent, text.shape[1])
-        since = min(datetime.fromisoformat(parent.config["trained_until"]), until)
+        since = _since(parent, parent_facts.get("model_version"), until, facts["dataset_version"])
         fitted = fit_update(parent, interactions, items, text, since, until, options, progress)
     else:
         fitted = fit_full(
@@ -136,7 +147,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
     target = root / "work" / "model"
     shutil.rmtree(target, ignore_errors=True)
     fitted.model.save(target)
-    fitted.validation.to_parquet(target / "validation.parquet", index=False)
+    fitted.validation.to_parquet(root / "work" / VALIDATION, index=False)  # shoppers' rows never travel inside a model
     (root / CHECKPOINT).unlink(missing_ok=True)
     return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "seconds": round(time.monotonic() - begun, 1)}
 
@@ -168,7 +179,7 @@ def evaluate(root: Path, params: Params) -> dict[str, Any]:
 
     prepared, model = root / "work" / "prepared", root / "work" / "model"
     config = _read_json(model / "config.json", "Run the stage train first.")
-    ranked = pd.read_parquet(model / "validation.parquet")
+    ranked = pd.read_parquet(root / "work" / VALIDATION)
     events = pd.read_parquet(prepared / "interactions.parquet")
     listed = pd.read_parquet(prepared / "items.parquet", columns=["item_id"])["item_id"].tolist()
     k = params.evaluate.k
@@ -201,6 +212,20 @@ def _load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
     text = load_file(root / "work" / "encoded" / "text.safetensors")["text"].astype(np.float32)
     events = pd.read_parquet(root / "work" / "prepared" / "interactions.parquet")
     return interactions_from_events(events, ids), items, text
+
+
+def _since(parent: Any, version: Any, until: datetime, dataset_version: str) -> datetime:
+    """Until when the parent has learnt; it must not have seen what the candidate will be judged on."""
+    since = datetime.fromisoformat(parent.config["trained_until"])
+    if since > until:
+        raise TrainingError(
+            f"the parent, model {version}, has learnt events until {since:%Y-%m-%d %H:%M}, but the holdout of {dataset_version}"
+            f" starts {until:%Y-%m-%d %H:%M}: its update would be judged on what it has seen",
+            field="dataset version",
+            value=dataset_version,
+            action="Update on a newer dataset version (`latest`), or train this one in full with retrain_full.",
+        )
+    return since
 
 
 def _check_encoder(parent: Any, width: int) -> None:

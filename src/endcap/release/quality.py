@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from endcap.contracts import CheckResult
+from endcap.evaluation.baselines import BASELINES, OWN_COUNTS
 from endcap.evaluation.protocol import HEAVY_EVENTS
 from endcap.evaluation.significance import paired_bootstrap
 from endcap.release.scorecard import Comparison, Gate
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from endcap.config import Evaluate, Gates
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-BASELINES = ("popularity", "recent popularity", "item-kNN", "own purchase counts")
 COLUMNS = ("model", "user_id", "took_new_item", "history_events", "country", "top")  # of the frame, besides the metrics
 _NAMES = {"ndcg": "NDCG", "recall": "Recall"}
 
@@ -55,7 +55,7 @@ def slice_gates(frame: pd.DataFrame, gates: Gates, evaluate: Evaluate) -> list[G
     The reference is the champion, else (the first model) own purchase counts. A slice with fewer than `slice_min_users`
     shoppers cannot prove anything: it is shown as a warning, never hidden.
     """
-    reference = CHAMPION if CHAMPION in set(frame["model"]) else BASELINES[-1]
+    reference = CHAMPION if CHAMPION in set(frame["model"]) else OWN_COUNTS
     ndcg = f"ndcg_at_{evaluate.k}"
     found = []
     for name, (users, metric) in slices(frame, ndcg, gates.slice_min_users).items():

@@ -72,6 +72,8 @@ def fit_update(
     )  # fmt: skip
     validation = learn_blend(model, interactions, since, until, options, UPDATE_HOLD) if since < until else pd.DataFrame()
     curve = absorb(model, interactions, since, until, options, progress)
+    seen = datetime.fromisoformat(parent.config["trained_until"])  # the weights keep what the parent saw, even beyond `until`
+    model.config["trained_until"] = max(seen, until).isoformat()
     return Fitted(model, curve, validation)
 
 

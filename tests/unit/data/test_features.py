@@ -45,11 +45,6 @@ def test_known_at_is_strictly_before() -> None:
     assert len(found.between(NOW - timedelta(days=1), NOW)) == 1
 
 
-def test_another_vocabulary_drops_what_it_lacks() -> None:
-    found = interactions_from_events(events(("purchase", "u", "a", 2, 1), ("purchase", "u", "b", 1, 1)))
-    assert found.with_vocabulary(["b", "c"]).items.tolist() == [0]
-
-
 def test_targets_are_purchases_else_carts_else_all() -> None:
     def named(kinds: list[str]) -> set[str]:
         codes = interactions_from_events(events(*((kind, "u", "a", 1.0, 1.0) for kind in kinds))).types

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from endcap.data.splits import TimeSplit, split_by_time
+from endcap.data.splits import split_by_time
 from endcap.errors import DatasetError
 
 START = datetime(2011, 1, 1, tzinfo=UTC)
@@ -16,7 +16,7 @@ def test_validation_and_holdout_are_the_newest_days() -> None:
     split = split_by_time(START, START + timedelta(days=200), 28, 7)
     assert split.holdout_start == START + timedelta(days=193)
     assert split.validation_start == START + timedelta(days=165)
-    assert TimeSplit.from_json(split.to_json()) == split
+    assert split.to_json()["holdout_start"] == split.holdout_start.isoformat()
 
 
 @pytest.mark.parametrize("days", [0.01, 1, 8, 40])

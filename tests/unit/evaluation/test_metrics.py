@@ -9,7 +9,7 @@ import pytest
 
 from endcap.errors import InputError
 from endcap.evaluation import metrics, report, significance
-from endcap.evaluation.metrics import coverage, ndcg_at_k, recall_at_k, top_k
+from endcap.evaluation.metrics import ndcg_at_k, recall_at_k, top_k
 from endcap.evaluation.significance import bootstrap_mean, paired_bootstrap
 
 
@@ -35,10 +35,6 @@ def test_a_perfect_slate_is_one_and_a_later_hit_is_less() -> None:
     assert ndcg_at_k(perfect, np.array([27]), 10) == pytest.approx(1)
     assert recall_at_k(perfect, np.array([27]), 10) == pytest.approx(1)
     assert ndcg_at_k(late, np.array([1]), 10) == pytest.approx(1 / np.log2(11))
-
-
-def test_coverage_is_a_share() -> None:
-    assert coverage(np.array([[0, 1], [1, 2]]), 6) == 0.5
 
 
 def test_bootstrap_finds_a_difference_and_no_difference() -> None:

@@ -16,7 +16,7 @@ from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 from endcap.config import Params
 from endcap.contracts import dataset_event_schema
 from endcap.data.partitions import write_partitions
-from endcap.errors import DatasetError
+from endcap.errors import DatasetError, TrainingError
 from endcap.models.blend import BlendedRecommender
 from endcap.models.digest import digest
 from endcap.models.history import History
@@ -80,6 +80,9 @@ def test_stages_make_a_model_that_has_not_seen_the_holdout(tmp_path: Path, quick
     model = BlendedRecommender.load(tmp_path / "work/model")
     assert model.config["trained_until"] == split["holdout_start"]
     assert model.config["dataset_version"] == "dataset-1"
+    users = set(learnt["user_id"])
+    for file in (tmp_path / "work/model").iterdir():  # what is registered and served holds no shopper
+        assert not any(user.encode() in file.read_bytes() for user in users), file.name
     assert metrics["ndcg_at_10"] > metrics["popularity.ndcg_at_10"]
     assert metrics["vs_popularity.ndcg_at_10.low"] <= metrics["vs_popularity.ndcg_at_10"]
     for name in ("metrics.json", "curves.json", "curves.csv", "per_user.parquet", "plots/loss.png", "plots/baselines.png"):
@@ -115,6 +118,30 @@ def test_an_update_starts_from_its_parent(tmp_path: Path, quick: Params) -> None
     history = [History(["item00"], [UNTIL])]
     assert np.corrcoef(child.score(history, UNTIL)[0], parent.score(history, UNTIL)[0])[0, 1] > 0.9
     assert not np.array_equal(child.score(history, UNTIL), parent.score(history, UNTIL))
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_update_on_a_dataset_older_than_its_parent_is_refused(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path)
+    write_parent(tmp_path)
+    run_all(tmp_path, quick)
+    shutil.move(tmp_path / "work", tmp_path / "first")
+    write_dataset(tmp_path, UNTIL - timedelta(days=7), "dataset-0")
+    write_parent(tmp_path, tmp_path / "first/model")
+    stages.prepare(tmp_path, quick)
+    stages.encode(tmp_path, quick)
+    with pytest.raises(TrainingError, match=r"model 1, has learnt.*dataset-0 starts.*newer dataset version"):
+        stages.train(tmp_path, quick)
+    assert not (tmp_path / "work/model").exists()
+
+
+def test_an_encoding_that_ran_out_of_time_is_no_result(tmp_path: Path, quick: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path)
+    stages.prepare(tmp_path, quick)
+    monkeypatch.setattr(TextEncoder, "encode", lambda self, texts, *_: (np.zeros((len(texts), 4), np.float32), 3))
+    with pytest.raises(TrainingError, match=r"encode.max_seconds: time ran out with 3 of 24 texts.*cached by content"):
+        stages.encode(tmp_path, quick, cache=tmp_path / "cache")
+    assert not (tmp_path / "work/encoded").exists()
 
 
 def test_a_missing_dataset_is_named(tmp_path: Path, quick: Params) -> None:

@@ -124,6 +124,12 @@ def test_an_update_learns_a_new_item_and_keeps_the_rest() -> None:
     np.testing.assert_array_equal(parent.score([History.empty()], UNTIL)[0], before)
 
 
+def test_an_update_never_forgets_what_its_parent_has_seen() -> None:
+    parent, until = tiny_model(epochs=1), UNTIL - timedelta(days=7)
+    child = fit_update(parent, interactions(), tiny_catalog(), tiny_text(), until, until, OPTIONS).model  # type: ignore[arg-type]
+    assert child.config["trained_until"] == parent.config["trained_until"]
+
+
 def test_new_items_get_their_vector_from_text() -> None:
     parent = tiny_model(epochs=1)
     ids = [*parent.item_ids[::-1], "brand new"]
