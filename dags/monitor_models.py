@@ -6,7 +6,8 @@
 update wanted? (drift, and the cooldown is over) → announce it with the asset `drift`, which starts `update_incremental`.
 No drift: the last two tasks are skipped and nothing starts. The Evidently report is linked on `check_drift`.
 
-**Run again**: writes the same report; an update that was announced is not announced twice within the cooldown.
+**Run again**: writes the same report; an update that was announced is not announced again by another run,
+nor is another one within the cooldown.
 
 **Runbooks**: `docs/runbooks/drift-reported.md`, `docs/runbooks/airflow-away-or-task-stuck.md`
 """
@@ -38,8 +39,8 @@ def check_drift(dataset_version: str) -> dict[str, Any]:
 
 
 @task.short_circuit
-def update_wanted(check: dict[str, Any]) -> bool:
-    return monitor.update_wanted(check)
+def update_wanted(check: dict[str, Any], run_id: str) -> bool:
+    return monitor.update_wanted(check, run_id)
 
 
 @task(outlets=[DRIFT])
@@ -51,7 +52,7 @@ def announce_drift(dataset_version: str, *, outlet_events: Any = None) -> None:
      max_active_runs=1, dagrun_timeout=timedelta(hours=1), **RULES)  # fmt: skip
 def monitor_models() -> None:
     version = from_event("dataset_version")
-    update_wanted(check_drift(version)) >> announce_drift(version)
+    update_wanted(check_drift(version), "{{ run_id }}") >> announce_drift(version)
 
 
 DAG = monitor_models()

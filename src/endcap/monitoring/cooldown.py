@@ -15,40 +15,42 @@ from endcap.errors import ConfigError
 
 
 class Cooldown:
-    """A file of `{dataset version: date}` of the updates that were wanted. Safe for several processes, and to kill."""
+    """A file of `{run: [dataset version, date]}` of the updates that were wanted. Safe for several processes, and to kill."""
 
     def __init__(self, file: Path, days: int) -> None:
         self.file, self.days = file, days
 
-    def ask(self, dataset_version: str, day: date) -> bool:
-        """Whether drift in this version may start an update; a yes is remembered and is a yes again when asked again.
+    def ask(self, run: str, dataset_version: str, day: date) -> bool:
+        """Whether drift in this version may start an update. A yes is remembered; the same run is told it again, no other is.
 
-        No: an update was wanted less than `days` before (for an older version that is judged again: or after) `day`.
+        No: another run wanted an update for this version, or less than `days` before (for an older version that is judged
+        again: or after) `day`.
         """
         with locked(self.file.with_suffix(".lock")):
             wanted = self._read()
-            if dataset_version in wanted:
+            if run in wanted:
                 return True
-            if any(abs(day - other) < timedelta(days=self.days) for other in wanted.values()):
-                return False
-            self._write(wanted | {dataset_version: day})
+            for version, other in wanted.values():
+                if version == dataset_version or abs(day - other) < timedelta(days=self.days):
+                    return False
+            self._write(wanted | {run: (dataset_version, day)})
             return True
 
-    def _read(self) -> dict[str, date]:
+    def _read(self) -> dict[str, tuple[str, date]]:
         if not self.file.exists():
             return {}
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-            return {version: date.fromisoformat(day) for version, day in found.items()}
+            return {run: (str(version), date.fromisoformat(day)) for run, (version, day) in found.items()}
         except (ValueError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"cannot be read ({error})", field=str(self.file), action="Delete it: the next drift then starts an update."
             ) from error
 
-    def _write(self, wanted: dict[str, date]) -> None:
+    def _write(self, wanted: dict[str, tuple[str, date]]) -> None:
         ready = self.file.with_suffix(".part")
         with ready.open("w", encoding="utf-8") as file:
-            json.dump({version: day.isoformat() for version, day in wanted.items()}, file, indent=2)
+            json.dump({run: [version, day.isoformat()] for run, (version, day) in wanted.items()}, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
         ready.replace(self.file)

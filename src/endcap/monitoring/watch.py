@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from endcap.contracts import EventType
 from endcap.errors import InputError
 from endcap.monitoring.checks import Check, Decision, decide
 from endcap.monitoring.columns import check_columns, describe
@@ -34,6 +33,7 @@ class Champion:
     model: Scorer
     items: pd.DataFrame
     text_vectors: NDArray[np.float32]
+    target_types: tuple[str, ...]  # what the model learns to lead to: purchases, where the shop has them
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +65,15 @@ def watch(
         encode: rows of a catalogue to text vectors, as the champion's items were encoded.
 
     Raises:
-        InputError: the newest interval has too few purchases.
+        InputError: the newest interval has too few purchases (or what the champion takes in their place).
     """
-    purchases = events[(events["type"] == EventType.PURCHASE) & (events["quantity"].fillna(1.0) > 0)].sort_values(
-        "time", kind="stable"
-    )
+    targets = champion.target_types
+    taken = events["type"].isin(targets) & (events["quantity"].fillna(1.0) > 0)
+    purchases = events[taken].sort_values("time", kind="stable")
     bought = purchases.loc[purchases["time"] >= windows.start, "item_id"]
     if len(bought) < MIN_PURCHASES:
         raise InputError(
-            f"fewer than {MIN_PURCHASES} purchases in the newest interval",
+            f"fewer than {MIN_PURCHASES} {' and '.join(f'{kind}s' for kind in targets)} in the newest interval",
             field=f"{windows.start:%Y-%m-%d} to {windows.end:%Y-%m-%d}",
             value=len(bought),
             action="Drift is checked when there are more.",

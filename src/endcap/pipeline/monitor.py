@@ -69,10 +69,10 @@ def check_drift(dataset_version: str = "latest", model_version: str | None = Non
     return result
 
 
-def update_wanted(check: dict[str, Any]) -> bool:
+def update_wanted(check: dict[str, Any], run_id: str) -> bool:
     """Whether a drift check starts an update: it drifted, and no other update started within the cooldown (in data time).
 
-    Asked again for the same dataset version, the answer is the same.
+    The same run (a task tried again) gets the same answer; another run for the same dataset version gets a no.
     """
     from endcap.monitoring.cooldown import Cooldown
 
@@ -80,7 +80,7 @@ def update_wanted(check: dict[str, Any]) -> bool:
         return False
     settings, params = load_settings(), load_params()
     cooldown = Cooldown(settings.home / "monitoring" / "updates.json", params.monitoring.cooldown_days)
-    return cooldown.ask(check["dataset_version"], date.fromisoformat(check["date"]))
+    return cooldown.ask(run_id, check["dataset_version"], date.fromisoformat(check["date"]))
 
 
 def past_checks() -> list[dict[str, Any]]:
@@ -101,6 +101,7 @@ def _watch(
     """Load what is compared, and compare it."""
     import numpy as np
 
+    from endcap.data.features import TYPES
     from endcap.data.locks import scratch
     from endcap.models.blend import BlendedRecommender
     from endcap.monitoring.watch import Champion, watch
@@ -111,7 +112,8 @@ def _watch(
         windows = _windows(folder / "dataset", card, champion, params)
         events, catalog = _read(folder / "dataset", windows)
     exposures = _exposures(settings, windows, params.monitoring.online_intervals)
-    known = Champion(champion, champion.items, np.asarray(champion.model.state_dict()["text"]))
+    targets = tuple(np.asarray(TYPES)[champion.target_types].tolist())
+    known = Champion(champion, champion.items, np.asarray(champion.model.state_dict()["text"]), targets)
     encode = _encoder(settings, params, champion)
     return windows, watch(events, catalog, exposures, known, windows, params.monitoring, encode)
 
@@ -155,8 +157,8 @@ def _exposures(settings: Settings, windows: Windows, intervals: int) -> pd.DataF
 
 def _encoder(settings: Settings, params: Params, champion: BlendedRecommender) -> Callable[[pd.DataFrame], Floats]:
     """The champion's own text encoder, with the cache that training keeps."""
+    from endcap.data.item_text import item_texts
     from endcap.models.text_encoder import TextEncoder
-    from endcap.monitoring.text import item_texts
 
     options = params.encode
     name = str(champion.config.get("encoder", options.model))

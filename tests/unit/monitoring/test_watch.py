@@ -44,9 +44,15 @@ def vectors(catalog: pd.DataFrame) -> Floats:
     return np.stack(rows).astype(np.float32)
 
 
-def _watch(events: pd.DataFrame, params: Params, catalog: pd.DataFrame | None = None, windows: Windows = WINDOWS) -> Watched:
+def _watch(
+    events: pd.DataFrame,
+    params: Params,
+    catalog: pd.DataFrame | None = None,
+    windows: Windows = WINDOWS,
+    targets: tuple[str, ...] = ("purchase",),
+) -> Watched:
     known = shop.catalog()
-    champion = Champion(LikesWhatWasBought(), known, vectors(known))
+    champion = Champion(LikesWhatWasBought(), known, vectors(known), targets)
     nothing_shown = exposure_schema().empty_table().to_pandas()
     catalog = known if catalog is None else catalog
     return watch(events, catalog, nothing_shown, champion, windows, params.monitoring, vectors)
@@ -121,6 +127,19 @@ def test_returns_are_not_purchases(params: Params) -> None:
     returns = shop.events().assign(quantity=-1.0)
     both = pd.concat([shop.events(), returns], ignore_index=True)
     assert len(_watch(both, params).current) == shop.A_WEEK
+
+
+def test_a_shop_without_purchases_is_watched_by_what_its_model_learns_from(params: Params) -> None:
+    targets = ("click", "view")
+    views = shop.events().assign(type=lambda events: np.resize(["view", "click"], len(events)), quantity=1.0)
+
+    steady, moved = (_watch(events, params, targets=targets) for events in (views, _only_lamps(views)))
+
+    assert len(steady.current) == shop.A_WEEK
+    assert steady.decision.reasons == ()
+    assert moved.decision.drifted
+    with pytest.raises(InputError, match="fewer than 50 clicks and views"):
+        _watch(shop.events(), params, targets=targets)
 
 
 def test_a_week_with_few_purchases_is_not_judged(params: Params) -> None:

@@ -94,7 +94,7 @@ def test_without_a_champion_nothing_is_compared(shelf: Shelf, commit: Callable[[
     version = commit(exam_events())
     check = monitor.check_drift(version)
     assert (check["drifted"], check["skipped"], check["dataset_version"]) == (False, "no champion yet", version)
-    assert monitor.update_wanted(check) is False
+    assert monitor.update_wanted(check, "run-1") is False
 
 
 def test_too_little_history_is_said(shelf: Shelf, commit: Callable[[pd.DataFrame], str]) -> None:
@@ -121,9 +121,10 @@ def test_a_check_is_published_and_a_rerun_replaces_it(
     assert [run.stem for run in runs] == [str(workspace.run_id(version, "3"))]
     assert monitor.past_checks() == [json.loads(json.dumps(first))]
     assert first["ui_url"].endswith(workspace.run_path(version, "3"))
-    assert monitor.update_wanted(first) is True
-    assert monitor.update_wanted(first) is True
-    assert monitor.update_wanted({**first, "dataset_version": "dataset-9"}) is False
+    assert monitor.update_wanted(first, "run-1") is True
+    assert monitor.update_wanted(first, "run-1") is True
+    assert monitor.update_wanted(first, "run-2") is False
+    assert monitor.update_wanted({**first, "dataset_version": "dataset-9"}, "run-3") is False
 
 
 def test_what_shoppers_bought_of_what_was_shown_is_in_the_report(
