@@ -33,3 +33,9 @@ def from_event(name: str) -> str:
     """A template: `name` as the newest asset event that started the run carries it, else as the form says."""
     event = f"(triggering_asset_events.values() | first | last).extra.{name}"
     return f"{{{{ {event} if triggering_asset_events else params.{name} }}}}"
+
+
+def from_all_events(name: str) -> str:
+    """A template: `name` of every event that started the run, oldest first, between commas; empty when none did."""
+    each = f"(triggering_asset_events.values() | first | map(attribute='extra.{name}') | join(','))"
+    return f"{{{{ {each} if triggering_asset_events else '' }}}}"

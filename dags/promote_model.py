@@ -4,7 +4,8 @@
 
 **Steps**: evaluate the gates → require them (red when one failed: nobody is asked) → a person approves or rejects, with the
 scorecard before them → promote: `@champion` moves and serving reloads. Reject ends red, with the name of who rejected.
-No answer within seven days ends red, too: a time-out never approves.
+No answer within seven days ends red, too: a time-out never approves. Of candidates that queue up for one run the newest is
+judged; the others are marked `superseded` in the registry, and can be judged by hand.
 
 **Run again**: gates are judged anew and the record signed anew; a promoted version stays promoted.
 
@@ -20,7 +21,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param, dag, task
 
 from endcap.pipeline import release
-from loop import CANDIDATE, FINAL, RULES, from_event
+from loop import CANDIDATE, FINAL, RULES, from_all_events, from_event
 
 PARAMS = {
     "model_version": Param(
@@ -39,8 +40,9 @@ REASON = "{{ ti.xcom_pull('approve')['params_input'].get('reason') or '' }}"
 
 
 @task
-def evaluate_gates(model_version: str) -> dict[str, Any]:
-    return release.evaluate_gates(model_version)
+def evaluate_gates(model_version: str, waiting: str) -> dict[str, Any]:
+    superseded = release.set_aside(waiting.split(","), newest=model_version)
+    return {**release.evaluate_gates(model_version), "superseded": superseded}
 
 
 @task(**FINAL)
@@ -64,14 +66,14 @@ def reject(model_version: str, rejected_by: str, reason: str) -> None:
 
 
 @dag(schedule=[CANDIDATE], params=PARAMS, doc_md=__doc__, tags=["endcap", "release"],
-     max_active_runs=4, dagrun_timeout=timedelta(days=8), **RULES)  # fmt: skip
+     max_active_runs=16, dagrun_timeout=timedelta(days=8), **RULES)  # fmt: skip
 def promote_model() -> None:
     version = from_event("model_version")
     approve = HITLOperator(task_id="approve", subject=SUBJECT, body=BODY, options=["Approve", "Reject"], defaults=None,
                            params={"reason": Param(None, type=["null", "string"], title="Reason",
                                                    description="Optional; kept with a rejection.")},
                            response_timeout=timedelta(days=7), execution_timeout=None, retries=0)  # fmt: skip
-    evaluate_gates(version) >> require_gates(version) >> approve
+    evaluate_gates(version, from_all_events("model_version")) >> require_gates(version) >> approve
     decide(approve.output) >> [promote(version, PERSON), reject(version, PERSON, REASON)]
 
 

@@ -120,7 +120,7 @@ def test_docs_form_and_limits_are_complete(dags: dict[str, Any], name: str) -> N
     for page in re.findall(r"docs/runbooks/[\w-]+\.md", dag.doc_md):
         assert (ROOT / page).exists(), page
     assert dag.dagrun_timeout
-    assert dag.max_active_runs < 16
+    assert dag.max_active_runs <= (16 if name == "promote_model" else 4), "approvals may wait for days; nothing else does"
     assert "endcap" in dag.tags
     assert list(dag.params), "a form to fill in"
     for key in dag.params:
@@ -143,6 +143,41 @@ def test_asset_events_say_what_the_run_is_about(dags: dict[str, Any]) -> None:
     form = {"model_version": "9"}
     assert template.render(triggering_asset_events=events, params=form) == "4"
     assert template.render(triggering_asset_events={}, params=form) == "9"
+
+
+def test_candidates_that_queue_for_one_run_are_set_aside_but_the_newest(
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from jinja2 import Environment
+
+    from endcap.pipeline import release
+
+    evaluate = dags["promote_model"].get_task("evaluate_gates")
+    template = Environment(autoescape=False).from_string(evaluate.op_args[1])
+    events = {"candidate": [SimpleNamespace(extra={"model_version": version}) for version in ("2", "3", "4")]}
+    waiting = template.render(triggering_asset_events=events)
+    asked = []
+
+    def set_aside(versions: list[str], newest: str) -> list[str]:
+        asked.append((versions, newest))
+        return ["2", "3"]
+
+    monkeypatch.setattr(release, "set_aside", set_aside)
+    monkeypatch.setattr(release, "evaluate_gates", lambda version: {"model_version": version})
+
+    assert evaluate.python_callable("4", waiting) == {"model_version": "4", "superseded": ["2", "3"]}
+    assert asked == [(["2", "3", "4"], "4")]
+    assert template.render(triggering_asset_events={}) == ""
+
+
+def test_approvals_that_wait_do_not_block_the_next_candidates(dags: dict[str, Any]) -> None:
+    assert dags["promote_model"].max_active_runs >= 16
+
+
+def test_the_cooldown_knows_the_run(dags: dict[str, Any]) -> None:
+    assert dags["monitor_models"].get_task("update_wanted").op_args[1] == "{{ run_id }}"
 
 
 def test_the_generated_page_is_as_the_files_say(dags: dict[str, Any]) -> None:

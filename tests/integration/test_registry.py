@@ -65,7 +65,7 @@ def register(registry: Registry, model: Path, dataset: str, folder: Path | None 
 def approve(registry: Registry, keys: Keys, version: ModelVersion, by: str = "ann") -> ModelVersion:
     standing = promotion.incumbent(registry, keys)
     record = gate_record(version, passed=True, champion=standing.version if standing else None, checks={"size": True})
-    registry.set_tag(version.version, GATE, to_tag(keys.sign(record)))
+    registry.set_tags(version.version, {GATE: to_tag(keys.sign(record))})
     return promotion.promote(registry, keys, version.version, by)
 
 
@@ -98,13 +98,13 @@ def test_a_download_is_the_model_again_and_damage_is_mended_or_named(registry: R
     (local / "config.json").write_text("{}")
     assert digest(registry.download(version.version, tmp_path)) == version.digest
 
-    registry.set_tag(version.version, "digest", "0" * 64)
+    registry.set_tags(version.version, {"digest": "0" * 64})
     try:
         with pytest.raises(RegistryError, match="not the one that was registered"):
             registry.download(version.version, tmp_path / "elsewhere")
         assert not list((tmp_path / "elsewhere").iterdir())
     finally:
-        registry.set_tag(version.version, "digest", version.digest)
+        registry.set_tags(version.version, {"digest": version.digest})
 
 
 def test_the_registered_model_loads_and_answers_in_a_process_without_endcap(
@@ -143,7 +143,7 @@ def test_promotion_needs_a_verified_record_and_a_name_and_a_rerun_changes_nothin
         promotion.promote(registry, keys, candidate.version, "ann")
 
     forged = Keys.load(tmp_path / "stranger").sign(gate_record(candidate, passed=True, champion=None, checks={}))
-    registry.set_tag(candidate.version, GATE, to_tag(forged))
+    registry.set_tags(candidate.version, {GATE: to_tag(forged)})
     with pytest.raises(RecordInvalid, match="not trusted"):
         promotion.promote(registry, keys, candidate.version, "ann")
     with pytest.raises(ReleaseError, match="nobody is named"):
@@ -159,7 +159,7 @@ def test_promotion_needs_a_verified_record_and_a_name_and_a_rerun_changes_nothin
 def test_a_candidate_judged_against_another_champion_is_refused(registry: Registry, keys: Keys, model: Path) -> None:
     approve(registry, keys, register(registry, model, "dataset-11"))
     late = register(registry, model, "dataset-12")
-    registry.set_tag(late.version, GATE, to_tag(keys.sign(gate_record(late, passed=True, champion="0", checks={}))))
+    registry.set_tags(late.version, {GATE: to_tag(keys.sign(gate_record(late, passed=True, champion="0", checks={})))})
 
     with pytest.raises(ReleaseError, match="Judge it again"):
         promotion.promote(registry, keys, late.version, "ann")
@@ -203,7 +203,7 @@ def roll_back_to_the_end(registry: Registry, keys: Keys) -> None:
 
 def test_rollback_goes_back_one_by_one_past_what_does_not_verify_and_ends(registry: Registry, keys: Keys, model: Path) -> None:
     one, two, three = (approve(registry, keys, register(registry, model, f"dataset-{n}")) for n in (20, 21, 22))
-    registry.set_tag(two.version, PROMOTION, json.dumps({"forged": True}))
+    registry.set_tags(two.version, {PROMOTION: json.dumps({"forged": True})})
 
     restored = promotion.rollback(registry, keys, "ann")
     assert restored.version == one.version

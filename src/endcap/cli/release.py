@@ -51,7 +51,7 @@ def models() -> None:
 def gates(
     model: Annotated[str, typer.Argument(help="A version: 3 or model-3. `endcap models` lists them.")],
 ) -> None:
-    """Judge a model again on the holdout of its dataset, and sign the outcome. Exit code 1 when it is refused."""
+    """Judge a model again on the newest days of the newest dataset, and sign the outcome. Exit code 1 when it is refused."""
     from rich.console import Console
     from rich.markdown import Markdown
 

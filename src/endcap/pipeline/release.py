@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Settings, load_params, load_settings
-from endcap.data.locks import scratch
+from endcap.data.locks import locked, scratch
 from endcap.errors import GatesFailed, ReleaseError, TrainingError
 from endcap.pipeline import workspace as workspaces
 
 if TYPE_CHECKING:
-    from endcap.contracts import ModelVersion
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from endcap.data.versions import DatasetRepository
     from endcap.release.registry import Registry
     from endcap.release.signing import Keys
 
@@ -61,7 +64,9 @@ def register_candidate(workspace: str | Path) -> dict[str, Any]:
 
 
 def evaluate_gates(model_version: str) -> dict[str, Any]:
-    """Judge a version on the holdout of its dataset, publish the scorecard, sign the outcome. A rerun judges again.
+    """Judge a version on the newest days of the newest dataset version, publish the scorecard, sign the outcome.
+
+    A rerun judges again, on what is newest then.
 
     Returns {"model_version", "passed", "failed", "report_url", "summary_markdown"}; a refusal is an answer, not an error.
 
@@ -78,6 +83,7 @@ def evaluate_gates(model_version: str) -> dict[str, Any]:
     settings, params = load_settings(), load_params()
     registry, keys = _registry(settings), _keys(settings)
     candidate = registry.get(model_version)
+    datasets = DatasetRepository(settings.paths, settings.dvc_remote_url)
     champion = incumbent(registry, keys)
     if champion is not None and champion.version == candidate.version:
         champion = None  # a champion judged again is compared with the baselines alone
@@ -85,8 +91,9 @@ def evaluate_gates(model_version: str) -> dict[str, Any]:
         exam = Exam(
             package=registry.download_package(candidate, folder),
             champion=registry.download(champion, settings.paths.models) if champion else None,
-            dataset=_checkout(DatasetRepository(settings.paths, settings.dvc_remote_url), candidate, folder),
+            dataset=_checkout_newest(datasets, folder),
             dataset_version=candidate.dataset_version,
+            learnt_from=datasets.get(candidate.dataset_version).to_json(),
             holdout_days=params.prepare.holdout_days,
             recent_days=params.recent_days,
         )
@@ -102,6 +109,21 @@ def evaluate_gates(model_version: str) -> dict[str, Any]:
         "report_url": report_url,
         "summary_markdown": summary_markdown(scorecard, candidate.version, report_url),
     }
+
+
+def set_aside(model_versions: Sequence[str], newest: str) -> list[str]:
+    """Mark candidates that waited while `newest` came as superseded; returns those it marked. A rerun marks nothing more.
+
+    What was judged, promoted or rejected meanwhile is left as it is.
+    """
+    from endcap.release import promotion
+
+    older = [version for version in dict.fromkeys(model_versions) if version and version != newest]
+    if not older:
+        return []
+    settings = load_settings()
+    with _one_at_a_time(settings):
+        return [version for version in older if promotion.supersede(_registry(settings), version, newest)]
 
 
 def require_gates(model_version: str) -> dict[str, Any]:
@@ -137,7 +159,9 @@ def promote(model_version: str, approved_by: str) -> dict[str, Any]:
     from endcap.release import promotion
 
     settings = load_settings()
-    champion = promotion.promote(_registry(settings), _keys(settings), model_version, approved_by)
+    registry, keys = _registry(settings), _keys(settings)
+    with _one_at_a_time(settings):
+        champion = promotion.promote(registry, keys, model_version, approved_by)
     return {"model_version": champion.version, "approved_by": champion.tags.get("promoted_by", approved_by)}
 
 
@@ -149,7 +173,9 @@ def reject(model_version: str, rejected_by: str, reason: str = "") -> dict[str, 
     """
     from endcap.release import promotion
 
-    candidate = promotion.reject(_registry(load_settings()), model_version, rejected_by, reason)
+    settings = load_settings()
+    with _one_at_a_time(settings):
+        candidate = promotion.reject(_registry(settings), model_version, rejected_by, reason)
     raise ReleaseError(
         f"was rejected by {candidate.tags['rejected_by']}",
         field=f"model {candidate.version}",
@@ -163,9 +189,10 @@ def rollback(by: str) -> dict[str, Any]:
     from endcap.release import promotion
 
     settings = load_settings()
-    registry = _registry(settings)
-    left = registry.champion()
-    champion = promotion.rollback(registry, _keys(settings), by)
+    registry, keys = _registry(settings), _keys(settings)
+    with _one_at_a_time(settings):
+        left = registry.champion()
+        champion = promotion.rollback(registry, keys, by)
     return {"model_version": champion.version, "from_version": left.version if left else ""}
 
 
@@ -196,9 +223,14 @@ def verify_champion() -> dict[str, Any]:
     }
 
 
-def _checkout(datasets: Any, candidate: ModelVersion, folder: Path) -> Path:
-    datasets.checkout(candidate.dataset_version, folder / "dataset")
+def _checkout_newest(datasets: DatasetRepository, folder: Path) -> Path:
+    datasets.checkout(datasets.get("latest").version, folder / "dataset")
     return folder / "dataset"
+
+
+def _one_at_a_time(settings: Settings) -> AbstractContextManager[None]:
+    """Whoever moves the champion, or rules a model out, holds this lock: what was checked still holds when the alias moves."""
+    return locked(settings.home / "release" / "champion.lock")
 
 
 def _registry(settings: Settings) -> Registry:

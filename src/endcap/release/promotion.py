@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["GATE", "PROMOTION", "incumbent", "promote", "reject", "rollback", "verified_champion"]
+__all__ = ["GATE", "PROMOTION", "incumbent", "promote", "reject", "rollback", "supersede", "verified_champion"]
 
 
 def verified_champion(registry: Registry, keys: Keys) -> ModelVersion | None:
@@ -88,6 +88,22 @@ def reject(registry: Registry, version: str, rejected_by: str, reason: str = "")
             {"rejected_by": rejected_by, "rejected_at": now(), "rejected_because": reason, "status": "rejected"},
         )
     return registry.get(candidate.version)
+
+
+def supersede(registry: Registry, version: str, newer: str) -> bool:
+    """Write down that a candidate was never judged, because a newer one came before its turn. Returns whether it was.
+
+    It stays in the registry and can be judged by hand.
+    """
+    candidate = registry.get(version)
+    if candidate.tags.get("status") != "candidate":
+        return False
+    registry.describe(
+        version, f"Superseded by model {newer} before it was judged. Trigger promote_model for this version to judge it."
+    )
+    registry.set_tags(version, {"superseded_by": newer, "superseded_at": now(), "status": "superseded"})
+    log.info("candidate superseded", extra={"model_version": version, "newer": newer})
+    return True
 
 
 def rollback(registry: Registry, keys: Keys, by: str) -> ModelVersion:

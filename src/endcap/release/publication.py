@@ -34,6 +34,7 @@ def publish(
     name = f"gates/model-{candidate.version}"
     url = f"{settings.reports_url}/{name}/index.html"
     folder = settings.paths.reports / name
+    card = scorecard.details.get("dataset", {})
     record = keys.sign(
         gate_record(
             candidate,
@@ -42,6 +43,7 @@ def publish(
             checks=scorecard.checks(),
             warnings=[result.name for result in scorecard.results if not result.blocking and not result.passed],
             thresholds=gates.model_dump(mode="json"),
+            judged_dataset_version=card.get("version"),
             holdout=[scorecard.details.get("holdout_start"), scorecard.details.get("holdout_end")],
         )
     )
@@ -51,9 +53,9 @@ def publish(
     _write(folder / "scorecard.json", json.dumps(_figures(scorecard), indent=2, sort_keys=True) + "\n")
     own = scorecard.metrics.get("candidate", {})
     registry.attach(candidate, folder, "scorecard", {f"holdout_{key}": value for key, value in own.items() if value == value})
-    registry.describe(candidate.version, _description(candidate, champion, scorecard, url))
+    registry.describe(candidate.version, _description(champion, scorecard, url))
     tags = {"scorecard": url, GATE: to_tag(record)}
-    if candidate.tags.get("status") in ("candidate", "gates passed", "gates refused", None):
+    if candidate.tags.get("status") in ("candidate", "superseded", "gates passed", "gates refused", None):
         tags["status"] = "gates passed" if scorecard.passed else "gates refused"
     registry.set_tags(candidate.version, tags)
     return url
@@ -82,9 +84,10 @@ def _page(
             candidate.parent_version or "none",
             registry.page(candidate.parent_version) if candidate.parent_version else "",
         ),
+        Fact("learnt from", candidate.dataset_version),
         Fact(
-            "dataset",
-            f"{candidate.dataset_version}: {card.get('events', 0):,} events, {card.get('users', 0):,} shoppers",
+            "judged on",
+            f"{card.get('version')}: {card.get('events', 0):,} events, {card.get('users', 0):,} shoppers",
             dataset_link,
         ),
         Fact("newest event before", str(card.get("interval_end", ""))),
@@ -103,10 +106,11 @@ def _page(
     return render(scorecard, f"Model {candidate.version}", f"{made} on {candidate.dataset_version}, {against}.", lineage, links)
 
 
-def _description(candidate: ModelVersion, champion: ModelVersion | None, scorecard: Scorecard, url: str) -> str:
+def _description(champion: ModelVersion | None, scorecard: Scorecard, url: str) -> str:
     verdict = "**Passed every gate.**" if scorecard.passed else f"**Refused:** {', '.join(scorecard.failed)}."
     against = f"champion {champion.version}" if champion else "the baselines (no champion yet)"
-    return f"{verdict} Judged against {against} on {candidate.dataset_version}. [Scorecard]({url})"
+    judged_on = scorecard.details.get("dataset", {}).get("version")
+    return f"{verdict} Judged against {against} on the newest days of {judged_on}. [Scorecard]({url})"
 
 
 def _figures(scorecard: Scorecard) -> dict[str, Any]:

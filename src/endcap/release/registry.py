@@ -129,10 +129,6 @@ class Registry:
         promoted.sort(key=lambda v: v.tags["promoted_at"], reverse=True)
         return [v for v in promoted if present is None or v.version != present.version]
 
-    def set_tag(self, version: str, key: str, value: str) -> None:
-        """Set one tag; an empty value clears it."""
-        self.set_tags(version, {key: value})
-
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags in the given order; an empty value clears one."""
         with self._connection.open(f"tagging model {version}") as client:

@@ -137,7 +137,7 @@ def test_a_tampered_record_is_said_to_be_so(shop: Settings) -> None:
     approve(shop, model)
     registry = Registry(shop.mlflow_url)
     record = json.loads(registry.get(model).tags[GATE])
-    registry.set_tag(model, GATE, to_tag(record | {"passed": True, "judged_at": "yesterday"}))
+    registry.set_tags(model, {GATE: to_tag(record | {"passed": True, "judged_at": "yesterday"})})
     chain = lineage.trace(model)
     assert chain["gates"]["verified"] is not True
     assert chain["approval"]["verified"] is not True

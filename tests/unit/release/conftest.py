@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ def exam(tmp_path_factory: pytest.TempPathFactory) -> Exam:
     folder = tmp_path_factory.mktemp("exam")
     model = build_tiny_model(folder / "model")
     dataset = write_dataset(folder / "dataset")
-    return Exam(package(model, folder / "package"), None, dataset, "dataset-1", HOLDOUT_DAYS, recent_days=28)
+    card = json.loads((dataset / "dataset.json").read_text())
+    return Exam(package(model, folder / "package"), None, dataset, "dataset-1", card, HOLDOUT_DAYS, recent_days=28)
 
 
 @pytest.fixture

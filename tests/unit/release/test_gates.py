@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
+from tests.fixtures import tiny_model
 from tests.fixtures.release_exam import write_dataset
 
 from endcap.config import Gates, Params
-from endcap.release.gates import Exam, dataset_validated, enough_shoppers, holdout_unseen, judge
+from endcap.data.partitions import read_events
+from endcap.pipeline import stages
+from endcap.release.gates import Exam, holdout_start, judge
+from endcap.release.honesty import dataset_validated, enough_shoppers, holdout_unseen
 from endcap.release.package import MODEL_PATH
 from endcap.release.scorecard import Scorecard
 
@@ -81,12 +85,13 @@ def test_every_defect_at_once_is_named_and_none_hides_another(exam: Exam, gates:
     pq.write_table(catalog.slice(2), dataset / "catalog.parquet")
     tight = gates.model_copy(update={"max_size_mb": 0.001, "max_latency_ms": 0.001, "slice_min_users": 41, "min_coverage": 1.0})
 
-    failed = judge(replace(bad, dataset=dataset), tight, params.evaluate).failed
+    failed = judge(replace(bad, dataset=dataset, learnt_from={"version": "dataset-1"}), tight, params.evaluate).failed
 
     assert {
         "scores are finite",
         "holdout unseen in training",
         "dataset validated",
+        "judged dataset validated",
         "recommended items exist",
         "enough shoppers",
         "size",
@@ -120,6 +125,55 @@ def test_an_empty_holdout_passes_nobody(exam: Exam, gates: Gates, params: Params
     assert "NDCG@10 against own purchase counts" in failed
 
 
-def test_enough_shoppers() -> None:
-    assert enough_shoppers(30, 30).result.passed
-    assert not enough_shoppers(29, 30).result.passed
+def test_enough_shoppers_says_where_it_looked() -> None:
+    assert enough_shoppers(30, 30, START, START + timedelta(days=2)).result.passed
+
+    few = enough_shoppers(29, 30, START, START + timedelta(days=2))
+    assert not few.result.passed
+    assert few.result.observed == "29 bought in the holdout of 2 days (2011-11-07 00:00 to 2011-11-09 00:00)"
+    assert "prepare.holdout_days" in few.why
+
+
+def test_a_candidate_of_an_older_dataset_is_judged_on_the_newest_one(
+    exam: Exam, gates: Gates, params: Params, tmp_path: Path
+) -> None:
+    newest = write_dataset(tmp_path / "newest", version="dataset-2")
+
+    scorecard = judge(replace(exam, dataset=newest), gates, params.evaluate)
+
+    assert scorecard.failed == []
+    assert scorecard.details["dataset"]["version"] == "dataset-2"
+
+
+@pytest.mark.parametrize("days", [8, 27, 40])
+def test_gates_and_training_cut_a_history_at_the_same_moment(days: int, params: Params, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data" / "dataset")
+    card = json.loads((dataset / "dataset.json").read_text())
+    end = tiny_model.START + timedelta(days=days)
+    (dataset / "dataset.json").write_text(json.dumps({**card, "interval_end": end.isoformat()}))
+    stages.prepare(tmp_path, params)
+    split = json.loads((tmp_path / "work" / "prepared" / "split.json").read_text())
+
+    found = holdout_start(read_events(dataset).to_pandas(), end, params.prepare.holdout_days)
+
+    assert found.isoformat() == split["holdout_start"]
+    assert holdout_unseen({"trained_until": split["holdout_start"]}, found).result.passed
+
+
+@pytest.mark.parametrize(
+    ("until", "start", "passed"),
+    [("2011-11-05", "2011-11-07", True), ("2011-11-09", "2011-11-09", True), ("2011-11-14", "2011-11-14", False)],
+)
+def test_nothing_that_the_champion_has_seen_is_compared(
+    exam: Exam, gates: Gates, params: Params, tmp_path: Path, until: str, start: str, passed: bool
+) -> None:
+    champion = Path(shutil.copytree(exam.package / MODEL_PATH, tmp_path / "champion"))
+    config = champion / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "trained_until": f"{until}T00:00:00+00:00"}))
+
+    scorecard = judge(replace(exam, champion=champion), gates, params.evaluate)
+
+    assert str(scorecard.details["holdout_start"])[:10] == start
+    unseen = next(gate.result for gate in scorecard.gates if gate.result.name == "holdout unseen by the champion")
+    assert (unseen.passed, unseen.blocking) == (passed, True)
+    assert ("nothing is left to compare on" in unseen.observed) is not passed

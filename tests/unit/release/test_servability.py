@@ -18,12 +18,19 @@ def package(exam: Exam, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exam.package, tmp_path / "package"))
 
 
-def ask(package: Path) -> servability.Gate:
-    return servability.answer(servability.start(package, 5), package, 5)
+def ask(package: Path, k: int = 5) -> servability.Gate:
+    return servability.answer(servability.start(package, k), package, k)
 
 
 def test_a_package_answers_with_the_code_it_carries(package: Path) -> None:
     assert ask(package).result.passed
+
+
+def test_a_shop_with_fewer_items_than_asked_for_answers_with_all_it_has(package: Path) -> None:
+    result = ask(package, k=50).result
+
+    assert result.passed
+    assert "24 of 24" in result.observed
 
 
 def test_code_that_is_missing_from_the_package_is_noticed_though_endcap_is_installed(package: Path) -> None:
