@@ -1,0 +1,72 @@
+"""What the blend learns from shoppers whose taste is known, and how it is held when there are few of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from endcap.models.blend import start_weights
+from endcap.models.signals import CONTEXT, DENSE, SIGNALS
+from endcap.training.blending import learn_weights
+from endcap.training.examples import Example, Examples, pack
+
+RECENT, BOUGHT, OFTEN = (SIGNALS.index(name) for name in ("recent", "bought", "bought_often"))
+
+
+def shoppers(count: int, seed: int = 0, candidates: int = 40) -> Examples:
+    """Shoppers who take what is recently popular, and of what they bought before (a tenth) what they bought often."""
+    rng = np.random.default_rng(seed)
+    examples = []
+    for _ in range(count):
+        signals = np.zeros((candidates, len(SIGNALS)), np.float32)
+        signals[:, : len(DENSE)] = rng.normal(size=(candidates, len(DENSE)))
+        bought = np.arange(candidates) < candidates // 10
+        signals[bought, BOUGHT], signals[bought, OFTEN] = 1, rng.gamma(1.0, 1.0, int(bought.sum()))
+        appeal = np.where(bought, 1 + 2 * signals[:, OFTEN], 1.5 * signals[:, RECENT]) + rng.gumbel(size=candidates)
+        taken = appeal >= np.sort(appeal)[-3]
+        about = np.array([1.0, rng.random()], np.float32)[: len(CONTEXT)]
+        examples.append(Example(signals, about, taken, np.zeros(candidates, np.float32)))
+    return pack(examples)
+
+
+def scores(weights: np.ndarray, examples: Examples) -> np.ndarray:
+    about = examples.context[examples.shopper].numpy()
+    return ((examples.signals.numpy() @ weights) * about).sum(axis=1)
+
+
+def hit_rate(weights: np.ndarray, examples: Examples) -> float:
+    """How often the best-scored candidate of a shopper was taken."""
+    score, taken, owner = scores(weights, examples), examples.taken.numpy(), examples.shopper.numpy()
+    best = [np.flatnonzero(owner == user)[score[owner == user].argmax()] for user in np.unique(owner)]
+    return float(taken[best].mean())
+
+
+def test_learnt_weights_rank_new_shoppers_better() -> None:
+    learnt, fresh = learn_weights(shoppers(200), start_weights(), hold=1.0), shoppers(200, seed=1)
+    assert hit_rate(learnt, fresh) > hit_rate(start_weights(), fresh) + 0.02
+    assert learnt[RECENT, 0] > 3 * abs(learnt[SIGNALS.index("popular"), 0])
+    assert learnt[OFTEN, 0] > 0.5
+
+
+def test_few_shoppers_move_weights_less_than_many() -> None:
+    few, many = (learn_weights(shoppers(count), start_weights(), hold=50.0) for count in (4, 200))
+    assert np.abs(few - start_weights()).sum() < np.abs(many - start_weights()).sum()
+
+
+def test_the_same_examples_give_the_same_weights() -> None:
+    np.testing.assert_array_equal(*(learn_weights(shoppers(20), start_weights(), 1.0) for _ in range(2)))
+
+
+def test_shoppers_who_bought_nothing_before_are_learnt_from() -> None:
+    examples = shoppers(50)
+    examples.signals[:, len(DENSE) :] = 0
+    learnt = learn_weights(examples, start_weights(), 1.0)
+    assert np.isfinite(learnt).all()
+    assert learnt[RECENT, 0] > start_weights()[RECENT, 0]
+
+
+def test_a_drawn_candidate_stands_for_all_it_was_drawn_from() -> None:
+    """The more unpopular items each drawn one stands for, the more popularity must count."""
+    plain, weighted = shoppers(100), shoppers(100)
+    weighted.stands_for[weighted.signals[:, RECENT] < 0] = np.log(50)
+    one, other = (learn_weights(examples, start_weights(), 1.0)[RECENT, 0] for examples in (plain, weighted))
+    assert other > one
