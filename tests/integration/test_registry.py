@@ -6,11 +6,10 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fixtures.mlflow import free_port, mlflow_server
+from tests.fixtures.mlflow import free_port
 from tests.fixtures.tiny_model import build_tiny_model
 
 from endcap.contracts import CHAMPION, MODEL_NAME, ModelVersion
@@ -28,14 +27,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def registry(url: str) -> Registry:
-    return Registry(url)
+def registry(mlflow_url: str) -> Registry:
+    return Registry(mlflow_url)
 
 
 @pytest.fixture(scope="module")

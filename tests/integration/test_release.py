@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.fixtures.mlflow import mlflow_server
 from tests.fixtures.release_exam import END, exam_events, write_dataset
 from tests.fixtures.tiny_model import START, build_tiny_model
 
@@ -21,20 +19,14 @@ from endcap.pipeline import release
 from endcap.release.registry import Registry
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
-        yield address
-
-
 @pytest.fixture
-def shop(home: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def shop(home: Path, mlflow_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings over the server, thresholds for forty shoppers, and dataset-1."""
     params = yaml.safe_load((project_root() / "params.yaml").read_text())
     params["gates"] |= {"margin_vs_baselines": 0.05, "margin_vs_champion": 0.05, "max_latency_ms": 5000.0}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.setenv("ENDCAP_PARAMS", str(tmp_path / "params.yaml"))
-    monkeypatch.setenv("ENDCAP_MLFLOW_URL", url)
+    monkeypatch.setenv("ENDCAP_MLFLOW_URL", mlflow_url)
     settings = load_settings()
 
     def write(folder: Path) -> dict[str, Any]:
@@ -101,7 +93,7 @@ def test_a_candidate_is_registered_judged_approved_and_a_worse_one_refused(shop:
     worse = release.register_candidate(spoiled)["model_version"]
     refused = release.evaluate_gates(worse)
     assert "NDCG@10 against the champion" in refused["failed"]
-    assert refused["summary_markdown"].startswith("❌")
+    assert refused["summary_markdown"].startswith("✗")
     with pytest.raises(GatesFailed, match="NDCG@10 against the champion"):
         release.require_gates(worse)
     with pytest.raises(RecordInvalid, match="not passed"):

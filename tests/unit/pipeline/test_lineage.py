@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.mlflow import mlflow_server
 from tests.fixtures.tiny_model import build_tiny_model
 from typer.testing import CliRunner
 
@@ -45,16 +43,10 @@ value = len(pathlib.Path("data/dataset/catalog.parquet").read_text()) / 10 + dri
 """
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
-        yield address
-
-
 @pytest.fixture
-def shop(project: Path, datasets: DatasetRepository, url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def shop(project: Path, datasets: DatasetRepository, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The stand-in project with a third stage, its registry, and one request that model 1 answered."""
-    monkeypatch.setenv("ENDCAP_MLFLOW_URL", url)
+    monkeypatch.setenv("ENDCAP_MLFLOW_URL", mlflow_url)
     with (project / "dvc.yaml").open("a") as file:
         file.write(EVALUATE)
     (project / "src" / "standin.py").write_text(STANDIN)
