@@ -41,23 +41,21 @@ class Cleaned:
     counts: dict[str, int]
 
 
-def clean(events: pa.Table, catalog: pa.Table, known_purchases: pa.Table, *, code_pattern: str) -> Cleaned:
+def clean(events: pa.Table, catalog: pa.Table, known_purchases: pa.Table, *, code_pattern: str | None) -> Cleaned:
     """Apply the rules.
 
     Args:
         events: event_schema, validated.
         catalog: catalog_schema, all items known up to and with this batch.
         known_purchases: dataset_event_schema rows of earlier versions that a return may undo; others are ignored.
-        code_pattern: regular expression that a proper item code matches as a whole.
+        code_pattern: regular expression that a proper item code matches as a whole; None: every code is proper.
     """
 
     frame = events.to_pandas()
     counts = dict.fromkeys(RULES, 0)
     items = _proper(catalog, code_pattern)
-    is_code = frame["item_id"].drop_duplicates().pipe(lambda codes: codes[codes.str.fullmatch(code_pattern)])
-
     frame = _drop(frame, frame["user_id"].isna(), "missing_customer", counts)
-    frame = _drop(frame, ~frame["item_id"].isin(is_code), "junk_code", counts)
+    frame = _drop(frame, ~_matching(frame["item_id"], code_pattern), "junk_code", counts)
     frame = _drop(frame, ~frame["item_id"].isin(items["item_id"].to_pandas()), "unknown_item", counts)
     buys = frame["type"] == contracts.EventType.PURCHASE.value
     returns = frame[buys & (frame["quantity"] < 0)]
@@ -65,7 +63,7 @@ def clean(events: pa.Table, catalog: pa.Table, known_purchases: pa.Table, *, cod
     buys = frame["type"] == contracts.EventType.PURCHASE.value
     frame = _drop(frame, buys & ~(frame["price"] > 0), "zero_price", counts)
     buys = frame["type"] == contracts.EventType.PURCHASE.value
-    frame = _drop(frame, buys & ~(frame["quantity"] > 0), "non_positive_quantity", counts)
+    frame = _drop(frame, (buys & ~(frame["quantity"] > 0)) | (frame["quantity"] <= 0), "non_positive_quantity", counts)
     buys = frame["type"] == contracts.EventType.PURCHASE.value
 
     same = ["user_id", "item_id", "time", "quantity", "price"]
@@ -80,9 +78,16 @@ def _drop(frame: pd.DataFrame, rows: pd.Series[bool], rule: str, counts: dict[st
     return frame[~rows]
 
 
-def _proper(catalog: pa.Table, code_pattern: str) -> pa.Table:
-    codes = catalog["item_id"].to_pandas()
-    return catalog.filter(codes.str.fullmatch(code_pattern).to_numpy(dtype=bool))
+def _proper(catalog: pa.Table, code_pattern: str | None) -> pa.Table:
+    return catalog.filter(_matching(catalog["item_id"].to_pandas(), code_pattern).to_numpy(dtype=bool))
+
+
+def _matching(codes: pd.Series[str], code_pattern: str | None) -> pd.Series[bool]:
+    """Whether each code matches as a whole; each distinct code is looked at once."""
+    if code_pattern is None:
+        return codes.notna()
+    distinct = codes.drop_duplicates()
+    return codes.isin(distinct[distinct.str.fullmatch(code_pattern).astype(bool)])
 
 
 def _of_shoppers(purchases: pa.Table, user_ids: pd.Series[str]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from endcap.errors import InputError, ServiceUnavailable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 ONLINE_RETAIL_URL = "https://archive.ics.uci.edu/static/public/352/online+retail.zip"
 ONLINE_RETAIL_COLUMNS = [
@@ -36,28 +39,64 @@ _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
 def online_retail_lines(data_dir: Path | None, cache: Path) -> pd.DataFrame:
-    """UCI Online Retail (541,909 lines), columns as published: from `data_dir`, else from `cache`, else downloaded into it.
+    """UCI Online Retail, columns as published: from `data_dir`, else from `cache`, else downloaded into it (541,909 lines).
+
+    What was downloaded must be what was published. A file in `data_dir` is the user's own to choose, such as a sub-sample: it
+    must only have the columns, and a content of its own is logged.
 
     Raises:
         ServiceUnavailable: neither there nor to be downloaded.
-        InputError: there, but unreadable or with another content.
+        InputError: there, but unreadable, without a column or with another type; or a download of another content.
     """
     import pandas as pd
 
-    paths = [cache / "online_retail.parquet"]
-    if data_dir is not None:
-        paths.insert(0, data_dir / "online_retail" / "online_retail.parquet")
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
+    own = data_dir / "online_retail" / "online_retail.parquet" if data_dir else None
+    path, fetched = (own, False) if own and own.exists() else (cache / "online_retail.parquet", True)
+    if not path.exists():
         path = _download(cache)
     try:
-        lines = pd.read_parquet(path)
+        lines = _fitting(pd.read_parquet(path), path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({error})", field=str(path), action="Delete it; it is fetched again.") from error
-    if list(lines.columns) != ONLINE_RETAIL_COLUMNS or content_digest(lines) != ONLINE_RETAIL_DIGEST:
-        action = "Delete the file, or point ENDCAP_DATA_DIR at an untouched copy."
-        raise InputError("is not the published Online Retail data (checksum differs)", field=str(path), action=action)
+    if content_digest(lines) != ONLINE_RETAIL_DIGEST:
+        if fetched:
+            action = "Delete the file; it is downloaded again."
+            raise InputError("is not the published Online Retail data (checksum differs)", field=str(path), action=action)
+        logger.warning("not the published Online Retail data, taken as it is: %s (%d lines)", path, len(lines))
     return lines
+
+
+def _fitting(lines: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The published columns, in their order and types. Raises InputError that names the column that does not fit."""
+    from pandas.api import types
+
+    if lines.empty:
+        raise InputError("has no lines", field=str(path), action="Deliver lines of Online Retail, as published.")
+    for name in ONLINE_RETAIL_COLUMNS:
+        action = f"{path} must have the published columns: {', '.join(ONLINE_RETAIL_COLUMNS)}."
+        if name not in lines.columns:
+            raise InputError("the file has no such column", field=name, action=action)
+        numeric = types.is_numeric_dtype(lines[name]) and not types.is_bool_dtype(lines[name])
+        fits: bool
+        if name == "InvoiceDate":
+            fits = types.is_datetime64_any_dtype(lines[name]) and not lines[name].hasnans
+        elif name in ("Quantity", "UnitPrice"):
+            fits = numeric and not lines[name].hasnans
+        elif name == "CustomerID":
+            fits = numeric or not lines[name].count()
+        else:  # codes without a letter may come as whole numbers
+            whole = types.is_integer_dtype(lines[name]) or types.infer_dtype(lines[name], skipna=True) in ("string", "empty")
+            fits = whole and (name in ("Description", "Country") or not lines[name].hasnans)
+        if not fits:
+            raise InputError(
+                "has another type than published, or gaps", field=name, value=str(lines[name].dtype), action=action
+            )
+    lines = lines[ONLINE_RETAIL_COLUMNS].reset_index(drop=True)
+    dates = lines["InvoiceDate"]
+    if dates.dt.tz is not None:
+        dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
+    codes = {name: lines[name].astype(str) for name in ("InvoiceNo", "StockCode")}
+    return lines.assign(InvoiceDate=dates, CustomerID=lines["CustomerID"].astype(float), **codes)
 
 
 def content_digest(lines: pd.DataFrame) -> str:

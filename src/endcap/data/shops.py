@@ -23,6 +23,7 @@ class OnlineRetail:
     """The shop, from its lines as published (`publishers.ONLINE_RETAIL_COLUMNS`, in file order) and the pseudonym key."""
 
     name = "online-retail"
+    code_pattern = r"^\d{5}[A-Za-z]*$"  # an item; POST, DOT, BANK CHARGES, gift vouchers … are junk
 
     def __init__(self, lines: pd.DataFrame, key: bytes) -> None:
         self._lines = _typed(lines)

@@ -21,12 +21,12 @@ def event(event_id: str, quantity: float | None = 1.0, hours: int = 0, **values:
     return {"event_id": event_id, "time": NOON + hours * HOUR, "quantity": quantity} | defaults | values
 
 
-def run(*rows: dict[str, Any], known: pa.Table = NOTHING) -> Cleaned:
+def run(*rows: dict[str, Any], known: pa.Table = NOTHING, codes: str | None = CODES) -> Cleaned:
     items = [
         {"item_id": code, "title": code, "available_from": NOON, "updated_at": NOON} for code in ("22423", "85123A", "POST")
     ]
     catalog = pa.Table.from_pylist(items, schema=contracts.catalog_schema())
-    return clean(pa.Table.from_pylist(list(rows), schema=contracts.event_schema()), catalog, known, code_pattern=CODES)
+    return clean(pa.Table.from_pylist(list(rows), schema=contracts.event_schema()), catalog, known, code_pattern=codes)
 
 
 def kept(cleaned: Cleaned) -> list[str]:
@@ -98,6 +98,16 @@ def test_duplicate_lines_are_kept_and_reported() -> None:
 
 def test_the_catalogue_loses_junk_codes() -> None:
     assert run().catalog["item_id"].to_pylist() == ["22423", "85123A"]
+
+
+def test_without_a_pattern_every_code_is_an_item() -> None:
+    cleaned = run(event("x", item_id="POST"), codes=None)
+    assert kept(cleaned) == ["x"]
+    assert "POST" in cleaned.catalog["item_id"].to_pylist()
+
+
+def test_what_was_taken_out_of_the_basket_is_not_learnt() -> None:
+    assert only(run(event("x", -1, type="cart")), non_positive_quantity=1)
 
 
 def test_the_result_fits_the_dataset() -> None:

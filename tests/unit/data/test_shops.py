@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,10 +92,35 @@ def test_the_publisher_s_workbook_is_read() -> None:
     assert pd.isna(line["CustomerID"])
 
 
-def test_other_content_than_published_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_one_s_own_is_taken_with_a_warning_and_a_download_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "online_retail").mkdir()
-    lines().to_parquet(tmp_path / "online_retail" / "online_retail.parquet")
+    lines().assign(more=1).to_parquet(tmp_path / "online_retail" / "online_retail.parquet")
+    assert len(open_online_retail(tmp_path, tmp_path / "cache", KEY).lines) == len(LINES)
+    assert "not the published Online Retail data" in caplog.text
+    (tmp_path / "cache").mkdir()
+    lines().to_parquet(tmp_path / "cache" / "online_retail.parquet")
     with pytest.raises(InputError, match="checksum differs"):
+        open_online_retail(None, tmp_path / "cache", KEY)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.drop(columns="StockCode"), "StockCode: the file has no such column"),
+        (lambda f: f.assign(Quantity=f["Quantity"].astype(str)), "Quantity.*has another type"),
+        (lambda f: f.assign(InvoiceDate=f["InvoiceDate"].astype(str)), "InvoiceDate.*has another type"),
+        (lambda f: f.assign(UnitPrice=None), "UnitPrice.*has another type"),
+        (lambda f: f.head(0), "has no lines"),
+    ],
+)
+def test_a_file_of_one_s_own_must_have_the_columns(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], words: str
+) -> None:
+    (tmp_path / "online_retail").mkdir()
+    change(lines()).to_parquet(tmp_path / "online_retail" / "online_retail.parquet")
+    with pytest.raises(InputError, match=words):
         open_online_retail(tmp_path, tmp_path / "cache", KEY)
 
 
@@ -111,7 +137,7 @@ def test_the_real_shop_keeps_the_known_number_of_purchases(tmp_path: Path) -> No
     events, catalog = shop.period(shop.start, shop.end)
     assert events.num_rows == 541_909
     nothing = contracts.dataset_event_schema().empty_table()
-    cleaned = clean(events, catalog, nothing, code_pattern=r"^\d{5}[A-Za-z]*$")
+    cleaned = clean(events, catalog, nothing, code_pattern=OnlineRetail.code_pattern)
     assert cleaned.events.num_rows == 396_337
     assert cleaned.counts["missing_customer"] == 135_080
     assert cleaned.events["cancelled_at"].null_count == 396_337 - cleaned.counts["cancellation_paired"]
