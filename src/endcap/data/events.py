@@ -18,14 +18,18 @@ from sqlalchemy.dialects import postgresql, sqlite
 from endcap import contracts
 from endcap.data import event_tables as tables
 from endcap.data.event_tables import microseconds, moment
+from endcap.data.features import POSITIVE_TYPES, TYPES
 from endcap.errors import InputError, ServiceUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HISTORY_TYPES = ("purchase", "view", "click")
+WANTING_TYPES = tuple(name for name, wants in zip(TYPES, POSITIVE_TYPES, strict=True) if wants)
+HISTORY_TYPES = (*WANTING_TYPES, contracts.EventType.DISMISS.value)  # what is learnt from, and what hides an item
 ROWS_A_STATEMENT = 50_000
+IDS_A_STATEMENT = 10_000
 _EVENT_COLUMNS = [column.name for column in tables.events.c if column.name != "seq"]
+_EVENT_ID = _EVENT_COLUMNS.index("event_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,24 @@ class EventLog:
     def close(self) -> None:
         self._engine.dispose()
 
-    def append(self, events: Sequence[Mapping[str, Any]] | pa.Table, batch_id: str | None = None) -> Appended:
+    def append(
+        self,
+        events: Sequence[Mapping[str, Any]] | pa.Table,
+        batch_id: str | None = None,
+        *,
+        replacing: Sequence[str] = (),
+    ) -> Appended:
         """Store events (contract columns; `time` with a zone); durable when it returns. Known event ids are left as they are.
 
-        `batch_id` marks the rows of a file batch, which are claimed from the start. All rows are stored, or none.
+        `batch_id` marks the rows of a file batch, which are claimed from the start; they take the place of known ones of the
+        batches in `replacing`. All rows are stored, or none.
         """
         received = (microseconds(datetime.now(UTC)), batch_id)
         accepted, count = 0, 0
         with self._answering(), self._engine.begin() as connection:
             for columns in _event_columns(events):
+                if replacing:
+                    self._remove(connection, columns[_EVENT_ID], replacing)
                 rows = [(*row, *received) for row in zip(*columns, strict=True)]
                 accepted += self._insert_events(connection, rows)
                 count += len(rows)
@@ -95,12 +108,12 @@ class EventLog:
             return list(connection.scalars(query))
 
     def history(self, user_id: str, limit: int) -> list[dict[str, Any]]:
-        """The newest `limit` purchases, views and clicks, oldest first: dicts of event_id, item_id, type, time, quantity."""
+        """The newest `limit` events of HISTORY_TYPES, oldest first: dicts of event_id, item_id, type, time, quantity."""
         t = tables.events.c
         query = (
             sa.select(t.event_id, t.item_id, t.type, t.time, t.quantity)
             .where(t.user_id == user_id, t.type.in_(HISTORY_TYPES))
-            .order_by(t.time.desc(), t.seq.desc())
+            .order_by(t.time.desc(), t.event_id.desc())  # ties as in a dataset
             .limit(limit)
         )
         return self._dicts(query)[::-1]
@@ -145,20 +158,26 @@ class EventLog:
         return self._table(query, contracts.catalog_schema())
 
     def recent_popularity(self, since: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
-        """(item_id, purchases) of the most bought items of the catalogue with since <= time < until, most first."""
-        t, count = tables.events.c, sa.func.count().label("purchases")
+        """(item_id, purchases) of the most bought items of the catalogue with since <= time < until, most first.
+
+        In a shop that has no purchases at all, everything that says "I want this" counts (features.POSITIVE_TYPES).
+        """
+        t, count = tables.events.c, sa.func.count().label("wanted")
         period = (t.time >= microseconds(since), t.time < microseconds(until))
         listed = tables.events.join(tables.catalog, t.item_id == tables.catalog.c.item_id)
+        bought = t.type == contracts.EventType.PURCHASE.value
         query = (
             sa.select(t.item_id, count)
             .select_from(listed)
-            .where(*period, t.type == contracts.EventType.PURCHASE.value, t.quantity > 0)
+            .where(*period, sa.or_(t.quantity > 0, sa.and_(t.quantity.is_(None), sa.not_(bought))))
             .group_by(t.item_id)
             .order_by(count.desc(), t.item_id)
             .limit(limit)
         )
         with self._answering(), self._engine.connect() as connection:
-            return [(row[0], row[1]) for row in connection.execute(query)]
+            sells = connection.scalar(sa.select(sa.literal(1)).select_from(tables.events).where(bought).limit(1))
+            kinds = bought if sells else t.type.in_(WANTING_TYPES)
+            return [(row[0], row[1]) for row in connection.execute(query.where(kinds))]
 
     def _insert_events(self, connection: sa.Connection, rows: list[tuple[Any, ...]]) -> int:
         """Insert rows of _EVENT_COLUMNS whose id is new, by the driver itself: the fastest way that both databases know."""
@@ -167,6 +186,16 @@ class EventLog:
         statement = f"INSERT INTO events ({', '.join(_EVENT_COLUMNS)}) VALUES ({marks}) ON CONFLICT (event_id) DO NOTHING"
         options = {"preserve_rowcount": True}
         return connection.exec_driver_sql(statement, rows, execution_options=options).rowcount if rows else 0
+
+    @staticmethod
+    def _remove(connection: sa.Connection, event_ids: Sequence[str], batches: Sequence[str]) -> None:
+        """Delete the events of these ids, as far as they are of these batches."""
+        t = tables.events.c
+        theirs = set(connection.scalars(sa.select(t.event_id).where(t.batch_id.in_(batches))))
+        found = [event_id for event_id in event_ids if event_id in theirs]
+        for first in range(0, len(found), IDS_A_STATEMENT):
+            some = found[first : first + IDS_A_STATEMENT]
+            connection.execute(sa.delete(tables.events).where(t.event_id.in_(some), t.batch_id.in_(batches)))
 
     def _insert(self, table: sa.Table) -> Any:
         """An INSERT that knows ON CONFLICT, in the dialect of this database."""

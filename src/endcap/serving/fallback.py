@@ -1,4 +1,6 @@
-"""What stands on the shelf when no model can answer: what sold most in the last days. Always marked, always counted."""
+"""What stands on the shelf when no model can answer: what sold most in the last days (in a shop without purchases: what was
+looked at or put into the basket most). Always marked, always counted.
+"""
 
 from __future__ import annotations
 

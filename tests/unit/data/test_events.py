@@ -105,6 +105,7 @@ def test_an_event_from_the_future_is_claimed_now(log: EventLog) -> None:
 def test_history_is_the_newest_oldest_first(log: EventLog) -> None:
     log.append([event(f"e{i}", NOON + i * DAY, item_id=str(i)) for i in range(5)])
     log.append([event("shown", NOON + 9 * DAY, type="impression"), event("other", user_id="u2")])
+    log.append([event("searched", NOON + 9 * DAY, type="search")])
     history = log.history("u1", limit=3)
     assert [row["item_id"] for row in history] == ["2", "3", "4"]
     assert history[-1] == {"event_id": "e4", "item_id": "4", "type": "purchase", "time": NOON + 4 * DAY, "quantity": 2.0}
@@ -143,6 +144,28 @@ def test_popularity_counts_purchases_of_listed_items(log: EventLog) -> None:
     log.append([event(f"old{i}", NOON - 30 * DAY, item_id="c") for i in range(9)] + [event("view", item_id="b", type="view")])
     assert log.recent_popularity(NOON - DAY, NOON + DAY, limit=10) == [("a", 2), ("b", 1)]
     assert log.recent_popularity(NOON - DAY, NOON + DAY, limit=1) == [("a", 2)]
+
+
+def test_a_shop_without_purchases_counts_what_shoppers_wanted(log: EventLog) -> None:
+    log.upsert_catalog(catalog(item("a"), item("b")))
+    rows = [event(f"v{i}", item_id="a", type=kind, quantity=None) for i, kind in enumerate(("view", "click", "cart"))]
+    log.append(
+        [*rows, event("d", item_id="b", type="dismiss", quantity=None), event("out", item_id="b", type="cart", quantity=-1.0)]
+    )
+    assert log.recent_popularity(NOON - DAY, NOON + DAY, limit=10) == [("a", 3)]
+    log.append([event("old", NOON - 30 * DAY, item_id="b")])
+    assert log.recent_popularity(NOON - DAY, NOON + DAY, limit=10) == []  # it does sell, only not now
+
+
+def test_a_mended_delivery_replaces_only_the_rejected_batch_s_rows(log: EventLog) -> None:
+    log.append([event("a", price=1.0)])
+    log.claim("log-bad", NOON + DAY)
+    log.append([event("b", price=1.0)], batch_id="file-good")
+    mended = [event("a", price=2.0), event("b", price=2.0), event("c", price=2.0)]
+    assert log.append(mended, "file-mended", replacing=["log-bad"]) == Appended(2, 1)
+    assert log.batch_event_ids("file-mended") == ["a", "c"]
+    assert log.read_batch("file-mended")["price"].to_pylist() == [2.0, 2.0]
+    assert log.batch_event_ids("log-bad") == []
 
 
 def _work(url: str, worker: int) -> None:

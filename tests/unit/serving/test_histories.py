@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.unit.serving.conftest import NOW
+from tests.unit.serving.conftest import NOW, CountingModel
 
-from endcap.models.history import History
+from endcap.contracts import EventType
+from endcap.data.events import EventLog
+from endcap.data.features import interactions_from_events
+from endcap.models.history import History, encode
+from endcap.ranking.items import ItemTable
+from endcap.recommender import Recommender, Request
 from endcap.serving.histories import what_is_known
 
 
@@ -44,3 +50,30 @@ def test_a_full_return_takes_back_the_newest_purchase_of_that_quantity() -> None
 def test_a_partial_or_unpaired_return_takes_nothing_back() -> None:
     assert items(did("mug", 5, 3), did("mug", 1, -2)) == ["mug"]
     assert items(did("mug", 1, -2), did("mug", 0.5, 2)) == ["mug"]
+
+
+def test_a_served_history_is_the_one_that_was_learnt(tmp_path: Path) -> None:
+    log = EventLog(f"sqlite:///{tmp_path / 'events.db'}")
+    log.create()
+    log.append(
+        [
+            did(f"{kind}-{n}", 10 - n, None if n else 1.0, kind) | {"event_id": f"{kind}-{n}", "user_id": "u1"}
+            for kind in EventType
+            for n in range(2)
+        ]
+    )
+    log.claim("log-1", NOW)
+    learnt = interactions_from_events(log.read_batch("log-1"))
+    served = what_is_known(log.history("u1", 100), [], NOW)
+    index = {item: code for code, item in enumerate(learnt.item_ids)}
+    known = encode([served], index, NOW)
+    assert len(learnt) == 10  # purchase, cart, rating, click and view, twice
+    assert known.codes.tolist() == learnt.items.tolist()
+    assert known.types.tolist() == learnt.types.tolist()
+    assert set(served.item_ids) - set(learnt.item_ids) == {"dismiss-0", "dismiss-1"}
+    rows = [{"item_id": item, "title": item} for item in ("dismiss-0", "dismiss-1", "view-0")]
+    shop = Recommender(
+        CountingModel([row["item_id"] for row in rows], [3, 2, 1]), ItemTable.of(rows, [r["item_id"] for r in rows]), ["home"]
+    )
+    assert [shown.item_id for shown in shop.recommend(Request(served, NOW))] == ["view-0"]
+    log.close()
