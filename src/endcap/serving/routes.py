@@ -56,7 +56,7 @@ async def recommend(body: RecommendationRequest, request: Request) -> Recommenda
 
 
 @shop.get(
-    "/items/{item_id}/related",
+    "/items/{item_id:path}/related",
     summary="What goes with an item",
     responses=responses(404, 422),
     response_model=RecommendationAnswer,

@@ -116,6 +116,10 @@ def test_related_items_leave_out_the_item(served: TestClient) -> None:
     assert missing.json()["value"] == "'unicorn'"
 
 
+def test_an_item_id_may_hold_anything(client: TestClient) -> None:
+    assert client.get("/v1/items/a%2Fb%20c%20%C5%BE/related").json()["value"] == "'a/b c ž'"
+
+
 def test_without_a_model_the_answer_is_what_sold_most_and_says_so(client: TestClient, log: EventLog) -> None:
     log.upsert_catalog(catalogue())
     client.post("/v1/events", json=[event(1, "fork"), event(2, "fork"), event(3, "bowl"), event(4, "not-listed")])
