@@ -47,7 +47,8 @@ class Ingest(Section):
     clock_skew_minutes: Annotated[float, Field(ge=0)]
     max_price: Positive  # shop currency
     volume_ratio: tuple[Positive, Positive]
-    catalog_code_pattern: str
+    catalog_code_pattern: str | None = None  # None: every code is an item, unless the shop's own mapping says otherwise
+    max_dropped_share: Fraction = 0.6  # of the events whose shopper is known
 
 
 class Prepare(Section):

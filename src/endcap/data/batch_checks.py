@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Ingest
-from endcap.contracts import DatasetVersion, catalog_schema
+from endcap.contracts import DatasetVersion, EventType, catalog_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 VERSIONS_COMPARED = 5
 PSEUDONYM = re.compile("[0-9a-f]{16}")
+MAX_ID = 128  # characters of an item id: what the service takes, and what every database can index
+UNSTORABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+KNOWN_ITEMS = 0.9  # share of events whose item a shop with a catalogue must know
 _REPEATED = ("type", "user_id", "item_id", "request_id", "surface", "country", "policy", "model_version")
 
 
-def event_frame(rows: pa.Table, catalog: pa.Table) -> pd.DataFrame:
+def event_frame(rows: pa.Table, catalog: pa.Table, code_pattern: str | None = None) -> pd.DataFrame:
     """Events, exposures or interactions as their suite sees them: repeated strings as categories, and derived columns.
 
-    `raw_user_id` holds user ids that are no pseudonyms, `unknown_item_id` item ids that the catalogue lacks (else null), and
-    `price_to_catalogue` the price over the catalogue's. Checking these once a distinct value is what makes a million rows fast.
+    Null unless something is wrong: `raw_user_id` (no pseudonym), `unstorable_item_id`, `junk_item_id` (not of the shop's
+    `code_pattern`), `unknown_item_id` (not in the catalogue). Checking these once a distinct value is what makes a million rows
+    fast. 1 or 0, null where it does not apply: `purchase_without_price`, `purchase_without_quantity`, `dropped` (cleaning will
+    drop the event although its shopper is known). `price_to_catalogue` is the price over the catalogue's.
     """
     import pyarrow as pa
 
@@ -42,7 +47,33 @@ def event_frame(rows: pa.Table, catalog: pa.Table) -> pd.DataFrame:
     if "item_id" in frame:
         known = set(catalog["item_id"].to_pylist())
         frame["unknown_item_id"] = _only(frame["item_id"], lambda item_id: item_id not in known)
-    return _with_ratio(frame, catalog)
+        frame["unstorable_item_id"] = _only(frame["item_id"], _unstorable)
+        if code_pattern is not None:
+            proper = re.compile(code_pattern)
+            frame["junk_item_id"] = _only(frame["item_id"], lambda item_id: not proper.fullmatch(item_id))
+    return _with_ratio(_with_shares(frame, is_listed(catalog)), catalog)
+
+
+def _unstorable(item_id: str) -> bool:
+    return len(item_id) > MAX_ID or bool(UNSTORABLE.search(item_id))
+
+
+def _with_shares(frame: pd.DataFrame, listed: bool) -> pd.DataFrame:
+    """The frame with the columns whose mean is a share of its purchases, or of its events of known shoppers."""
+    if not {"type", "user_id", "item_id"} <= set(frame.columns):
+        return frame
+    buys = frame["type"] == EventType.PURCHASE.value
+    dropped = frame["unknown_item_id"].notna() & listed  # else cleaning derives the item from its events
+    if "junk_item_id" in frame:
+        dropped |= frame["junk_item_id"].notna()
+    for name in {"price", "quantity"} & set(frame.columns):
+        frame[f"purchase_without_{name}"] = frame[name].isna().astype(float).where(buys)
+    if "price" in frame:
+        dropped |= buys & ~(frame["price"] > 0)
+    if "quantity" in frame:
+        dropped |= frame["quantity"] == 0
+        dropped &= ~(buys & (frame["quantity"] < 0))  # returns have rules of their own
+    return frame.assign(dropped=dropped.astype(float).where(frame["user_id"].notna()))
 
 
 def _only(column: pd.Series[str], wanted: Callable[[str], bool]) -> pd.Series[Any]:
@@ -53,11 +84,18 @@ def _only(column: pd.Series[str], wanted: Callable[[str], bool]) -> pd.Series[An
 def catalog_frame(items: pa.Table, known: pa.Table) -> pd.DataFrame:
     """Items as the suite `catalog` sees them, with `price_to_catalogue` against the catalogue known before."""
     frame: pd.DataFrame = items.to_pandas(ignore_metadata=True)
+    if "item_id" in frame:
+        frame["unstorable_item_id"] = _only(frame["item_id"], _unstorable)
     return _with_ratio(frame, known)
 
 
-def parameters(limits: Ingest, start: datetime, end: datetime, versions: Sequence[DatasetVersion]) -> dict[str, Any]:
-    """The suites' parameters for a batch of [start, end), after the dataset versions so far (oldest first)."""
+def parameters(
+    limits: Ingest, start: datetime, end: datetime, versions: Sequence[DatasetVersion], *, listed: bool = True
+) -> dict[str, Any]:
+    """The suites' parameters for a batch of [start, end), after the dataset versions so far (oldest first).
+
+    `listed`: the shop has delivered a catalogue, so that an item that it lacks is a mistake.
+    """
     low, high = expected_rows(versions, (end - start) / DAY, limits.volume_ratio)
     return {
         "interval_start": start,
@@ -66,6 +104,8 @@ def parameters(limits: Ingest, start: datetime, end: datetime, versions: Sequenc
         "max_rows": high,
         "max_price": limits.max_price,
         "lowest_price": -limits.max_price,
+        "max_dropped_share": limits.max_dropped_share,
+        "min_known_items": KNOWN_ITEMS if listed else 0.0,
     }
 
 
@@ -108,3 +148,36 @@ def merge_catalogs(known: pa.Table, new: pa.Table) -> pa.Table:
     newest = frame.drop_duplicates("item_id", keep="last").sort_values("item_id")
     newest = newest.assign(available_from=newest["item_id"].map(earliest))
     return pa.Table.from_pandas(newest, schema=catalog_schema(), preserve_index=False)
+
+
+def is_listed(catalog: pa.Table) -> bool:
+    """Whether the shop has delivered a catalogue: some item says more than what `items_of` derives from events."""
+    return any(title != item_id for item_id, title in zip(*(catalog[n].to_pylist() for n in ("item_id", "title")), strict=True))
+
+
+def items_of(events: pa.Table) -> pa.Table:
+    """A catalogue (catalog_schema) out of events: title = item id, price = the median paid, available from when first seen."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if not {"item_id", "time"} <= set(events.column_names):
+        return catalog_schema().empty_table()
+    frame = events.select([n for n in ("item_id", "time", "price") if n in events.column_names]).to_pandas()
+    seen = frame.dropna(subset=["item_id", "time"]).groupby("item_id")["time"].agg(["min", "max"])
+    prices = frame[frame["price"] > 0].groupby("item_id")["price"].median() if "price" in frame else pd.Series(dtype=float)
+    items = pd.DataFrame({"item_id": seen.index, "title": seen.index, "price": prices.reindex(seen.index).to_numpy()})
+    times = {"available_from": seen["min"].to_numpy(), "updated_at": seen["max"].to_numpy()}
+    items = items.assign(**{name: pd.to_datetime(time, utc=True) for name, time in times.items()})
+    return pa.Table.from_pandas(items.reindex(columns=catalog_schema().names), schema=catalog_schema(), preserve_index=False)
+
+
+def known_items(catalog: pa.Table, events: pa.Table | None) -> pa.Table:
+    """The catalogue; while the shop has delivered none, with the items of the events that it does not hold yet."""
+    import pyarrow.compute as pc
+
+    if events is None or is_listed(catalog):
+        return catalog
+    derived = items_of(events)
+    return merge_catalogs(
+        catalog, derived.filter(pc.invert(pc.is_in(derived["item_id"], value_set=catalog["item_id"].combine_chunks())))
+    )

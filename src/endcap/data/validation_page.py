@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,26 @@ _STYLE = Path(__file__).with_suffix(".css")
 
 def write_page(result: Any, path: Path, title: str, checks: Sequence[CheckResult]) -> Path:
     """Render a suite's result (ExpectationSuiteValidationResult) into `path`, whole or not at all."""
-    page = _page(title, checks, _sections(result, title))
+    return _write(path, _page(title, checks, _sections(result, title)))
+
+
+def _write(path: Path, page: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(page, encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def write_index(pages: Mapping[Path, Sequence[CheckResult]], path: Path, title: str) -> Path:
+    """Write the page of several suites' results: what failed in each, and the way to its own page (in the same folder)."""
+    every = [check for checks in pages.values() for check in checks]
+    links = "".join(
+        f'<li><a href="{html.escape(page.name)}">{html.escape(page.stem)}</a>: {_verdict(checks)[0]}, '
+        f"{sum(check.passed for check in checks)} of {len(checks)} checks passed</li>"
+        for page, checks in pages.items()
+    )
+    return _write(path, _page(title, every, f"<ul>{links}</ul>"))
 
 
 def _sections(result: Any, title: str) -> str:
@@ -47,10 +61,7 @@ def _sections(result: Any, title: str) -> str:
 
 def _page(title: str, checks: Sequence[CheckResult], sections: str) -> str:
     failed = [check for check in checks if not check.passed]
-    blocked = sum(check.blocking for check in failed)
-    verdict, kind = (f"Rejected: {blocked} blocking checks failed", "bad") if blocked else ("Accepted", "good")
-    if not blocked and failed:
-        verdict = f"Accepted with {len(failed)} warnings"
+    verdict, kind = _verdict(checks)
     findings = "".join(_finding(check) for check in sorted(failed, key=lambda check: not check.blocking))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -60,6 +71,14 @@ def _page(title: str, checks: Sequence[CheckResult], sections: str) -> str:
 <main>{f'<ol class="findings">{findings}</ol>' if findings else ""}
 {sections}</main></body></html>
 """
+
+
+def _verdict(checks: Sequence[CheckResult]) -> tuple[str, str]:
+    """(in words, as the class of the page's head)"""
+    failed = [check for check in checks if not check.passed]
+    if blocked := sum(check.blocking for check in failed):
+        return f"Rejected: {blocked} blocking checks failed", "bad"
+    return (f"Accepted with {len(failed)} warnings" if failed else "Accepted"), "good"
 
 
 def _finding(check: CheckResult) -> str:

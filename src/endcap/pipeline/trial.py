@@ -32,10 +32,16 @@ def try_file(path: Path, mapping_path: Path, report: Path) -> Validation:
     log = EventLog(settings.event_log_url)
     log.create()
     known = log.read_catalog()
-    make = batch_checks.event_frame if mapping.kind == "events" else batch_checks.catalog_frame
-    values = batch_checks.parameters(load_params().ingest, datetime(1995, 1, 1, tzinfo=UTC), datetime.now(UTC), [])
+    limits = load_params().ingest
+    pattern = mapping.code_pattern or limits.catalog_code_pattern
+    if mapping.kind == "events":
+        frame = batch_checks.event_frame(mapped.table, known, pattern)
+    else:
+        frame = batch_checks.catalog_frame(mapped.table, known)
+    listed = batch_checks.is_listed(known)
+    values = batch_checks.parameters(limits, datetime(1995, 1, 1, tzinfo=UTC), datetime.now(UTC), [], listed=listed)
     context = ValidationContext(project_root() / "expectations", report.resolve(), path.name, values)
-    return validate(mapping.kind, make(mapped.table, known), context)
+    return validate(mapping.kind, frame, context)
 
 
 def export_shop(name: str, out: Path) -> dict[Path, int]:

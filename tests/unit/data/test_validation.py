@@ -22,7 +22,8 @@ from endcap.errors import ConfigError, InputError
 
 SUITES = Path(__file__).resolve().parents[3] / "expectations"
 START = datetime(2011, 11, 7, tzinfo=UTC)
-END = START + timedelta(days=7)
+DAY = timedelta(days=1)
+END = START + 7 * DAY
 ROWS = 100
 
 
@@ -116,8 +117,12 @@ POISONS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "wrong unit of time": ("events", put("time", pd.Timestamp("1970-01-16", tz="UTC"), 1), "older than online shops"),
     "infinite price": ("events", put("price", float("inf"), 1), "Prices are finite.*inf"),
     "minus infinite price": ("events", put("price", float("-inf"), 1), "minus"),
-    "no prices": ("events", put("price", None, 2), "99 % have a price"),
-    "no quantities": ("events", put("quantity", None, 2), "99 % have a quantity"),
+    "no prices": ("events", put("price", None, 2), "99 % of the purchases have a price"),
+    "no quantities": ("events", put("quantity", None, 2), "99 % of the purchases have a quantity"),
+    "item id too long": ("events", put("item_id", "2" * 129, 1), "at most 128 characters"),
+    "item id with a zero byte": ("catalog", put("item_id", "2\x00", 1), "control character"),
+    "mostly given away": ("events", put("price", 0.0, 61), "better part.*0.61, allowed at most 0.6"),
+    "learnt after the split": ("training_features", put("time", pd.Timestamp(END + DAY), 1), "leak from the future"),
     "infinite quantity": ("events", put("quantity", float("inf"), 1), "human size"),
     "cents": ("events", lambda f: f.assign(price=f["price"] * 100), "in cents.*Found 100, allowed"),
     "catalogue in cents": ("catalog", lambda f: f.assign(price=f["price"] * 100), "known catalogue's currency"),
@@ -155,6 +160,37 @@ def test_a_warning_does_not_block(case: str, tmp_path: Path, params: Params) -> 
     assert result.passed
     assert any(words in warning for warning in result.warnings), result.warnings
     assert "Failed" not in result.report.read_text()
+
+
+def test_views_need_neither_quantity_nor_price(tmp_path: Path, params: Params) -> None:
+    for rows in (ROWS, 99):  # with 99 of 100 a view, the one purchase must have both
+        viewed = events().pipe(put("type", "view", rows)).pipe(put("price", None, rows)).pipe(put("quantity", None, rows))
+        assert judge("events", viewed.astype({"price": float, "quantity": float}), tmp_path, params).passed
+    bare = viewed.assign(price=np.nan).astype({"quantity": float})
+    assert any("purchases have a price" in reason for reason in judge("events", bare, tmp_path, params).reasons)
+
+
+def test_unknown_shoppers_do_not_count_as_dropped(tmp_path: Path, params: Params) -> None:
+    given = events().pipe(put("price", 0.0, 61)).pipe(put("user_id", None, 61))
+    assert judge("events", given, tmp_path, params).passed
+
+
+def test_codes_that_are_none_of_the_shop_s_are_named() -> None:
+    table = pa.Table.from_pandas(events().pipe(put("item_id", "POST", 5)), preserve_index=False)
+    seen = batch_checks.event_frame(table, catalog(), r"\d{5}")
+    assert seen["junk_item_id"].dropna().unique().tolist() == ["POST"]
+    assert seen["dropped"].sum() == 5
+    assert "junk_item_id" not in batch_checks.event_frame(table, catalog())
+
+
+def test_without_a_catalogue_items_come_from_their_events() -> None:
+    nothing = catalog().slice(0, 0)
+    table = pa.Table.from_pandas(events(), preserve_index=False)
+    derived = batch_checks.known_items(nothing, table)
+    first = derived.to_pylist()[0]
+    assert (derived.num_rows, first["title"], first["price"], first["available_from"]) == (10, "22000", 2.0, START)
+    assert not batch_checks.is_listed(derived)
+    assert batch_checks.known_items(catalog().slice(0, 9), table).num_rows == 9  # a shop with a catalogue must list its items
 
 
 def version(number: int, rows: int) -> DatasetVersion:
