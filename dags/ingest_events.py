@@ -63,7 +63,7 @@ def version_dataset(batch_id: str, *, ti: Any = None, outlet_events: Any = None)
     made = ingest.version_dataset(batch_id)
     if made["skipped"]:
         ti.xcom_push("return_value", made)
-        raise AirflowSkipException(f"nothing new: {made['dataset_version']} stays the newest version")
+        raise AirflowSkipException(f"nothing new: the batch adds nothing beyond {made['dataset_version']}")
     outlet_events[DATASET].extra = {"dataset_version": made["dataset_version"]}
     return made
 

@@ -82,7 +82,7 @@ def _run(console: Any, batch_id: str, start: datetime | None, end: datetime | No
     for warning in checked["warnings"]:
         console.print(f"[yellow]warning[/] {warning}")
     _show_cleaning(console, cleaned)
-    what = "nothing new; newest is" if made["skipped"] else f"{made['events']:,} events in"
+    what = "nothing new beyond" if made["skipped"] else f"{made['events']:,} events in"
     console.print(f"{what} [bold]{made['dataset_version']}[/]")
 
 

@@ -7,13 +7,14 @@ batch with examples instead of guessing. Raw user ids become pseudonyms here, be
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from endcap import contracts
 from endcap.data.privacy import pseudonymise_all
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 UNREADABLE = "unreadable"
 _OWN_ZONE = r"(?:Z|:\d\d(?:[.,]\d+)? ?[+-]\d\d:?\d\d)$"
+
+
+def _compilable(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error})") from error
+    return pattern
+
+
+CodePattern = Annotated[str, Field(min_length=1), AfterValidator(_compilable)]
 
 
 class _Part(BaseModel):
@@ -59,6 +71,9 @@ class Mapping(_Part):
     time: TimeFormat = TimeFormat()
     csv: Csv = Csv()
     user_ids: Literal["raw", "pseudonyms"] = "raw"
+    code_pattern: CodePattern | None = (
+        None  # regular expression of the shop's proper item codes; others are junk (postage, fees)
+    )
 
     @property
     def schema(self) -> pa.Schema:

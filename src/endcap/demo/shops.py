@@ -40,6 +40,7 @@ class DemoShop:
     history_from: datetime
     history_until: datetime
     weeks: list[datetime]
+    code_pattern: str | None = None  # what the shop's proper item codes look like; None: every code is an item
 
     def land_history(self, settings: Settings) -> str:
         """Deliver everything before `history_until` as one file batch; returns its id."""
@@ -58,11 +59,12 @@ class DemoShop:
         for (_, user), rows in sorted(days, key=lambda day: day[1]["time"].iloc[0]):
             yield Visit(str(user), rows["time"].iloc[0].to_pydatetime(), [_event(row) for row in rows.to_dict("records")])
 
-    @staticmethod
     def _land(
-        settings: Settings, events: pa.Table | None, catalog: pa.Table | None, source: str, start: datetime, end: datetime
+        self, settings: Settings, events: pa.Table | None, catalog: pa.Table | None, source: str, start: datetime, end: datetime
     ) -> str:
-        landed = landing.land_tables(events, catalog, source=source, start=start, end=end, settings=settings)
+        landed = landing.land_tables(
+            events, catalog, source=source, start=start, end=end, settings=settings, code_pattern=self.code_pattern
+        )
         return str(landed["batch_id"])
 
 
@@ -101,9 +103,8 @@ def _online_retail(settings: Settings, params: Params, why: str) -> DemoShop:
         raise InputError(
             "lies outside the shop's data", field="shop.history_until", value=str(params.shop.history_until), action=action
         )
-    return DemoShop(
-        "online-retail", why, shop.lines, shop.period, shop.start, until, _weeks(until, params.shop.weeks, shop.end)
-    )
+    weeks = _weeks(until, params.shop.weeks, shop.end)
+    return DemoShop("online-retail", why, shop.lines, shop.period, shop.start, until, weeks, shop.code_pattern)
 
 
 def _simulated(params: Params, settings: Settings, why: str) -> DemoShop:

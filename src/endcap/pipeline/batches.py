@@ -100,6 +100,23 @@ def find_batch(home: Home, batch_id: str) -> Batch:
     return batch
 
 
+def code_pattern(home: Home, batch: Batch, default: str | None) -> str | None:
+    """What proper item codes look like: as the batch's own delivery says, else as the shop last said, else the default."""
+    own: str | None = batch.read_json("batch.json").get("code_pattern")
+    if own is not None:
+        return own
+    shop = Batch(home.root / "shop")
+    remembered: str | None = shop.read_json("settings.json")["code_pattern"] if shop.has("settings.json") else None
+    return remembered if remembered is not None else default
+
+
+def remember_code_pattern(home: Home, batch: Batch) -> None:
+    """Keep the pattern of an accepted delivery for the shop's later batches that come without one."""
+    own: str | None = batch.read_json("batch.json").get("code_pattern")
+    if own is not None:
+        Batch(home.root / "shop").write_json("settings.json", {"code_pattern": own})
+
+
 def quarantined(home: Home, batch_id: str) -> bool:
     return (home.quarantine / batch_id / "reason.json").exists()
 

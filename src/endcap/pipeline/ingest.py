@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from endcap import contracts
 from endcap.config import Settings, load_params, load_settings, project_root
 from endcap.errors import InputError
-from endcap.pipeline.batches import Batch, find_batch, quarantined, rejection
+from endcap.pipeline.batches import Batch, code_pattern, find_batch, quarantined, rejection, remember_code_pattern
 from endcap.pipeline.landing import state_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def validate_batch(batch_id: str) -> dict[str, Any]:
     known = _log(settings).read_catalog()
     catalog, events = batch.read_table("catalog.parquet"), batch.events()
     start, end = batch.interval
-    values = batch_checks.parameters(limits, start, end, _datasets(settings).versions())
+    everything = known if catalog is None else batch_checks.merge_catalogs(known, catalog)
+    listed = batch_checks.is_listed(everything)
+    values = batch_checks.parameters(limits, start, end, _datasets(settings).versions(), listed=listed)
     context = ValidationContext(
         project_root() / "expectations", settings.paths.reports / "validation" / batch_id, batch_id, values
     )
@@ -71,8 +73,8 @@ def validate_batch(batch_id: str) -> dict[str, Any]:
     if catalog is not None and catalog.num_rows:
         done.append(validate("catalog", batch_checks.catalog_frame(catalog, known), context))
     if events is not None and events.num_rows:
-        everything = known if catalog is None else batch_checks.merge_catalogs(known, catalog)
-        done.append(validate("events", batch_checks.event_frame(events, everything), context))
+        pattern = code_pattern(settings.paths, batch, limits.catalog_code_pattern)
+        done.append(validate("events", batch_checks.event_frame(events, everything, pattern), context))
     outcome = _outcome(settings, batch, done)
     batch.write_json("validation.json", outcome)
     logger.info("batch_validated batch_id=%s passed=%s", batch_id, outcome["passed"])
@@ -102,7 +104,7 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
 
     Returns {batch_id, events, …, one count a rule}.
     """
-    from endcap.data.batch_checks import merge_catalogs
+    from endcap.data.batch_checks import known_items, merge_catalogs
     from endcap.data.cleaning import clean
 
     settings, limits = load_settings(), load_params().ingest
@@ -114,13 +116,15 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
     log = _log(settings)
     catalog = batch.read_table("catalog.parquet")
     catalog = contracts.catalog_schema().empty_table() if catalog is None else catalog.cast(contracts.catalog_schema())
-    events, known_before = _own_events(log, batch)
+    rejected = [path.parent.name for path in settings.paths.quarantine.glob("log-*/reason.json")]
+    events, known_before = _own_events(log, batch, rejected)
     cleaned = clean(
         events,
-        merge_catalogs(log.read_catalog(), catalog),
+        known_items(merge_catalogs(log.read_catalog(), catalog), events),
         _known_purchases(settings, events),
-        code_pattern=limits.catalog_code_pattern,
+        code_pattern=code_pattern(settings.paths, batch, limits.catalog_code_pattern),
     )
+    remember_code_pattern(settings.paths, batch)
     log.upsert_catalog(cleaned.catalog)
     counts = {**cleaned.counts, "already_known": known_before}
     batch.write_table("clean_catalog.parquet", cleaned.catalog)
@@ -133,7 +137,9 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
 def version_dataset(batch_id: str) -> dict[str, Any]:
     """Add the cleaned batch to the newest dataset version. Returns {dataset_version, events, skipped}.
 
-    A batch without a new event or item changes nothing: the newest version is returned and `skipped` is true.
+    A batch without a new event or item changes nothing: the newest version is returned and `skipped` is true. So it is, with
+    the version that has the batch, when an earlier call made that version; one that was killed before it could say so is
+    answered for by the next.
     """
     from endcap.pipeline.dataset_writer import write_batch
 
@@ -146,7 +152,10 @@ def version_dataset(batch_id: str) -> dict[str, Any]:
     versions = datasets.versions()
     if not added and not file_items:
         return {"dataset_version": versions[-1].version if versions else None, "events": 0, "skipped": True}
+    if batch.has("version.json"):
+        return {**batch.read_json("version.json"), "skipped": True}
     made = datasets.commit(batch_id, lambda folder: write_batch(batch, folder))
+    batch.write_json("version.json", {"dataset_version": made.version, "events": made.added_events})
     logger.info("dataset_versioned dataset_version=%s batch_id=%s", made.version, batch_id)
     return {"dataset_version": made.version, "events": made.added_events, "skipped": False}
 
@@ -180,10 +189,15 @@ def _interval(start: str, end: str) -> tuple[datetime, datetime]:
     return moments[0], moments[1]
 
 
-def _collect_log(settings: Settings, start: datetime, end: datetime) -> Batch:
+def _stamp(moment: datetime) -> str:
+    """A moment as a part of a batch id: the same for the same instant, however its zone was written."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y%m%dT%H%M%S}" + (f".{utc.microsecond:06d}" if utc.microsecond else "")
 
+
+def _collect_log(settings: Settings, start: datetime, end: datetime) -> Batch:
     home = settings.paths
-    batch_id = f"log-{start:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}"
+    batch_id = f"log-{_stamp(start)}-{_stamp(end)}"
     if quarantined(home, batch_id):
         raise rejection(home, batch_id)
     batch = Batch(home.batches / batch_id)
@@ -222,9 +236,13 @@ def _collect_file(settings: Settings, start: datetime, end: datetime, source: st
 
 def _outcome(settings: Settings, batch: Batch, done: list[Validation]) -> dict[str, Any]:
     problems = batch.read_json("problems.json") if batch.has("problems.json") else []
+    from endcap.data.validation_page import write_index
+
     passed = all(one.passed for one in done)
-    worst = next((one for one in done if not one.passed), done[-1] if done else None)
-    relative = worst.report.relative_to(settings.paths.reports) if worst else None
+    page = done[0].report if done else None
+    if page and len(done) > 1:
+        page = write_index({one.report: one.checks for one in done}, page.with_name("index.html"), batch.batch_id)
+    relative = page.relative_to(settings.paths.reports) if page else None
     return {
         "batch_id": batch.batch_id,
         "passed": passed,
@@ -235,8 +253,12 @@ def _outcome(settings: Settings, batch: Batch, done: list[Validation]) -> dict[s
     }
 
 
-def _own_events(log: EventLog, batch: Batch) -> tuple[pa.Table, int]:
-    """(the batch's events that no other batch has, how many another has). A file's events go into the log here."""
+def _own_events(log: EventLog, batch: Batch, rejected: list[str]) -> tuple[pa.Table, int]:
+    """(the batch's events that no other batch has, how many another has). A file's events go into the log here.
+
+    There they take the place of those of the same id that came by HTTP in a batch that now lies in quarantine: a file is how a
+    rejected batch of the log is mended.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -244,9 +266,8 @@ def _own_events(log: EventLog, batch: Batch) -> tuple[pa.Table, int]:
     if events is None:
         return contracts.event_schema().empty_table(), 0
     events = events.select(contracts.event_schema().names).cast(contracts.event_schema())
-    if batch.batch_id.startswith("log-"):
-        return events, 0
-    log.append(events, batch.batch_id)
+    if not batch.batch_id.startswith("log-"):
+        log.append(events, batch.batch_id, replacing=rejected)
     own = pc.is_in(events["event_id"], value_set=pa.array(log.batch_event_ids(batch.batch_id), pa.string()))
     return events.filter(own), events.num_rows - (pc.sum(own).as_py() or 0)
 

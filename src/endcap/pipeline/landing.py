@@ -48,7 +48,8 @@ def land_file(
     mapped = apply_mapping(table, mapping, key, strict=strict)
     digest = hashlib.sha256(_file_digest(path) + mapping.model_dump_json().encode())
     tables: dict[str, pa.Table] = {mapping.kind: mapped.table}
-    return _land(settings.paths, digest, tables, mapped.problems, source=path.name, start=start, end=end)
+    pattern = mapping.code_pattern
+    return _land(settings.paths, digest, tables, mapped.problems, path.name, (start, end), pattern)
 
 
 def land_tables(
@@ -59,8 +60,11 @@ def land_tables(
     start: datetime | None = None,
     end: datetime | None = None,
     settings: Settings | None = None,
+    code_pattern: str | None = None,
 ) -> dict[str, Any]:
     """Land tables that are in contract columns already, with pseudonyms. Returns as `land_file`.
+
+    `code_pattern` is what the shop's proper item codes look like (a regular expression); other codes are junk to cleaning.
 
     A frame whose values do not fit the contract's types lands too: what cannot be read is named, and validation rejects it.
     """
@@ -76,7 +80,8 @@ def land_tables(
     digest = hashlib.sha256(source.encode())
     for name, table in sorted(tables.items()):
         digest.update(name.encode() + _table_digest(table))
-    return _land(home, digest, tables, problems, source=source, start=start, end=end)
+    digest.update((code_pattern or "").encode())
+    return _land(home, digest, tables, problems, source, (start, end), code_pattern)
 
 
 def _as_events(frame: pd.DataFrame) -> tuple[pa.Table, list[str]]:
@@ -101,11 +106,11 @@ def _land(
     digest: Any,
     tables: Mapping[str, pa.Table],
     problems: list[str],
-    *,
     source: str,
-    start: datetime | None,
-    end: datetime | None,
+    interval: tuple[datetime | None, datetime | None],
+    code_pattern: str | None,
 ) -> dict[str, Any]:
+    start, end = interval
     digest.update(json.dumps([str(start), str(end)]).encode())
     batch_id = f"file-{digest.hexdigest()[:12]}"
     rows = {"events": 0, "catalog": 0} | {name: table.num_rows for name, table in tables.items()}
@@ -119,6 +124,7 @@ def _land(
             if problems:
                 batch.write_json("problems.json", problems)
             card = {"batch_id": batch_id, "source": source, "sha256": digest.hexdigest(), "rows": rows}
+            card |= {"code_pattern": code_pattern}
             batch.write_json("batch.json", card | {"interval_start": _iso(start), "interval_end": _iso(end)})
         state = "landed"
     return {

@@ -27,6 +27,8 @@ from endcap.pipeline.landing import land_file, land_tables, state_of
 
 START = datetime(2011, 11, 7, tzinfo=UTC)
 DAY = timedelta(days=1)
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+CODES = r"\d{5}"
 ITEMS = [f"{22000 + n}" for n in range(5)]
 
 
@@ -71,7 +73,7 @@ def log(settings: Settings) -> EventLog:
 
 
 def test_a_file_of_history_becomes_the_first_version(settings: Settings, tmp_path: Path) -> None:
-    landed = land_tables(week(), catalog(), source="history", settings=settings)
+    landed = land_tables(week(), catalog(), source="history", settings=settings, code_pattern=CODES)
     made = take(landed["batch_id"])
     assert (made["dataset_version"], made["events"], made["skipped"]) == ("dataset-1", 40, False)
     assert dataset(settings, tmp_path).num_rows == 40
@@ -101,7 +103,7 @@ def test_the_same_interval_again_gives_the_same_and_adds_nothing(settings: Setti
     log.append(week())
     first = take()
     log.append([row("late", START + DAY)])
-    assert take() == first
+    assert take() == first | {"skipped": True}  # the dataset is not announced again
     assert len(DatasetRepository(settings.paths, settings.dvc_remote_url).versions()) == 1
 
 
@@ -114,7 +116,7 @@ def test_an_empty_interval_makes_no_version(settings: Settings, log: EventLog) -
 
 
 def test_a_catalogue_alone_makes_a_version_but_moves_no_clock(settings: Settings) -> None:
-    take(land_tables(week(), catalog(), source="history", settings=settings)["batch_id"])
+    take(land_tables(week(), catalog(), source="history", settings=settings, code_pattern=CODES)["batch_id"])
     new = catalog().slice(0, 1).to_pandas().assign(item_id="23000", title="NEW")
     table = pa.Table.from_pandas(new, schema=contracts.catalog_schema(), preserve_index=False)
     made = take(land_tables(None, table, source="news", start=START, end=START + 30 * DAY, settings=settings)["batch_id"])
@@ -173,10 +175,10 @@ def test_a_mended_suite_may_judge_a_batch_again(settings: Settings, log: EventLo
     params = ingest.load_params()
     raised = params.model_copy(update={"ingest": params.ingest.model_copy(update={"max_price": 1e6})})
     monkeypatch.setattr(ingest, "load_params", lambda: raised)
-    ingest.release_batch("log-20111107T0000-20111114T0000")
+    ingest.release_batch("log-20111107T000000-20111114T000000")
     assert take()["events"] == 41
     with pytest.raises(InputError, match="not in quarantine"):
-        ingest.release_batch("log-20111107T0000-20111114T0000")
+        ingest.release_batch("log-20111107T000000-20111114T000000")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +218,109 @@ def test_a_shop_s_own_csv_lands_without_raw_ids(settings: Settings, tmp_path: Pa
     with pytest.raises(InputError, match="skuu"):
         land_file(path, mapping)
     assert land_file(path, mapping, strict=False)["problems"]
+
+
+ODD = ["SKU-1", "tea for two", "a/b/c", "žlutý kůň 🐎", "x" * 128]
+
+
+def test_another_shop_s_codes_are_items(settings: Settings, tmp_path: Path) -> None:
+    rows = [row(f"e-{n}", START + n * timedelta(hours=1), item_id=ODD[n % 5]) for n in range(10)]
+    items = [{"item_id": i, "title": f"ITEM {i}", "available_from": START, "updated_at": START} for i in ODD]
+    events, listed = (
+        pa.Table.from_pylist(r, schema=s()) for r, s in ((rows, contracts.event_schema), (items, contracts.catalog_schema))
+    )
+    made = take(land_tables(events, listed, source="odd", settings=settings)["batch_id"])
+    assert (made["events"], made["cleaned"]["junk_code"]) == (10, 0)
+    assert sorted(dataset(settings, tmp_path)["item_id"].unique().to_pylist()) == sorted(ODD)
+
+
+def test_the_shop_s_pattern_holds_for_later_batches_without_one(settings: Settings, log: EventLog) -> None:
+    take(land_tables(week(), catalog(), source="history", settings=settings, code_pattern=CODES)["batch_id"])
+    log.append([*week(50, START + 7 * DAY).to_pylist(), row("p", START + 8 * DAY, item_id="POST")])
+    made = take(start=START + 7 * DAY, end=START + 14 * DAY)
+    assert (made["events"], made["cleaned"]["junk_code"]) == (40, 1)
+
+
+def test_a_batch_that_cleaning_would_mostly_drop_is_quarantined(settings: Settings) -> None:
+    landed = land_tables(week(), catalog(), source="history", settings=settings, code_pattern=r"SKU-\d+")
+    with pytest.raises(BatchRejected, match=r"max_dropped_share.*Found 1, allowed at most 0.6"):
+        take(landed["batch_id"])
+    assert not (settings.home / "shop").exists()  # a rejected delivery says nothing of the shop
+
+
+@pytest.mark.parametrize("kinds", [["view", "click", "cart", "purchase"], ["view"]])
+def test_views_and_clicks_are_ingested(settings: Settings, log: EventLog, tmp_path: Path, kinds: list[str]) -> None:
+    sold = {"quantity": 1.0, "price": 2.0}
+    bare = dict.fromkeys(sold)
+    rows = [row(f"e-{n}", START + n * timedelta(hours=1), type=kinds[n % len(kinds)]) for n in range(40)]
+    log.append([one | (sold if one["type"] == "purchase" else bare) for one in rows])
+    assert take()["events"] == 40
+    assert set(dataset(settings, tmp_path)["type"].to_pylist()) == set(kinds)
+
+
+def test_orders_may_come_before_the_catalogue(settings: Settings, tmp_path: Path) -> None:
+    first = take(land_tables(week(), source="orders", settings=settings)["batch_id"])
+    assert (first["events"], first["dataset_version"]) == (40, "dataset-1")
+    more = pa.Table.from_pylist([row("new", START + 7 * DAY, item_id="SKU-9")], schema=contracts.event_schema())
+    landed = land_tables(more, source="more orders", settings=settings)["batch_id"]
+    ingest.collect_batch(START.isoformat(), (START + 8 * DAY).isoformat(), landed)
+    assert any("derived from the events" in warning for warning in ingest.validate_batch(landed)["warnings"])
+    assert take(landed)["events"] == 1
+    titles = {i["item_id"]: i["title"] for i in EventLog(settings.event_log_url).read_catalog().to_pylist()}
+    assert titles[ITEMS[0]] == ITEMS[0]
+    assert titles["SKU-9"] == "SKU-9"
+    take(land_tables(None, catalog(), source="products", settings=settings)["batch_id"])
+    item = next(i for i in EventLog(settings.event_log_url).read_catalog().to_pylist() if i["item_id"] == ITEMS[1])
+    assert (item["title"], item["available_from"]) == (f"ITEM {ITEMS[1]}", START)
+    unknown = pa.Table.from_pylist([row("x", START + 7 * DAY, item_id="SKU-10")], schema=contracts.event_schema())
+    with pytest.raises(BatchRejected, match="nine in ten"):
+        take(land_tables(unknown, source="unlisted", settings=settings)["batch_id"])
+
+
+def test_a_version_whose_maker_was_killed_is_announced_by_the_next_run(settings: Settings) -> None:
+    made = take(land_tables(week(), catalog(), source="history", settings=settings)["batch_id"])
+    (settings.paths.batches / made["batch"] / "version.json").unlink()  # killed right after the commit
+    assert ingest.version_dataset(made["batch"]) == {"dataset_version": "dataset-1", "events": 40, "skipped": False}
+    assert ingest.version_dataset(made["batch"])["skipped"]
+
+
+def test_a_batch_of_the_log_is_named_by_its_instants(settings: Settings, log: EventLog) -> None:
+    log.append(week())
+    first = ingest.collect_batch("2011-11-07T00:00:30+00:00", "2011-11-14T00:00:00+00:00")
+    again = ingest.collect_batch("2011-11-07T02:00:30+02:00", "2011-11-14T02:00:00+02:00")
+    assert first == again
+    assert first["batch_id"] == "log-20111107T000030-20111114T000000"
+    assert ingest.collect_batch("2011-11-07T00:00:31+00:00", "2011-11-14T00:00:00+00:00")["batch_id"] != first["batch_id"]
+
+
+def test_a_rejected_batch_of_the_log_is_mended_by_a_file(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+    log.append([*week().to_pylist(), row("x", START, price=200_000.0)])
+    with pytest.raises(BatchRejected):
+        take()
+    rejected = "log-20111107T000000-20111114T000000"
+    kept = settings.paths.quarantine / rejected / "events.parquet"
+    mended = pd.read_parquet(kept)
+    mended.loc[mended["event_id"] == "x", "price"] = 2.0
+    mended.to_parquet(tmp_path / "mended.parquet")
+    landed = land_file(tmp_path / "mended.parquet", EXAMPLES / "mapping_contract.yaml")
+    made = take(landed["batch_id"])
+    assert (made["events"], made["cleaned"]["already_known"]) == (41, 0)
+    assert dataset(settings, tmp_path).num_rows == 41
+    ingest.release_batch(rejected)  # judged once more, it has nothing left of its own
+    params = ingest.load_params()
+    assert params.ingest.max_price < 200_000
+    log.append([row("y", START)])
+    assert take(land_tables(week(count=3), source="again", settings=settings)["batch_id"])["cleaned"]["already_known"] == 3
+
+
+def test_a_delivery_of_events_and_items_has_one_page_for_both(settings: Settings) -> None:
+    landed = land_tables(week(), catalog(), source="history", settings=settings)["batch_id"]
+    ingest.collect_batch(START.isoformat(), (START + 7 * DAY).isoformat(), landed)
+    url = ingest.validate_batch(landed)["report_url"]
+    page = settings.paths.reports / url.removeprefix(settings.reports_url + "/")
+    for name in ("catalog.html", "events.html"):
+        assert f'href="{name}"' in page.read_text()
+        assert (page.parent / name).exists()
 
 
 def _take_and_hang_after(renames: int) -> None:
