@@ -57,6 +57,8 @@ def _show(found: dict[str, Any]) -> None:
     console.print(f"{found['dataset_version']} against model {found['model_version']}: {_verdict(found)}")
     for reason in found["reasons"]:
         console.print(f"  {reason}")
+    for warning in found.get("warnings", []):
+        console.print(f"  [yellow]warning[/] {warning}")
     console.print(f"Report: {found['report_url']}\nOver time: {found['ui_url']}", soft_wrap=True)
 
 

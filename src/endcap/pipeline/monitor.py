@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from endcap.config import Params, Settings, load_params, load_settings
+from endcap.config import Params, Settings, load_params, load_settings, project_root
 from endcap.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ TEXT_CACHE = "text-vectors"  # the folder below the home where the stage `encode
 def check_drift(dataset_version: str = "latest", model_version: str | None = None) -> dict[str, Any]:
     """Compare the newest interval of a dataset version with what a model (default: the champion) learnt, and publish a report.
 
-    Returns {"drifted", "share", "reasons", "report_url", "ui_url", "dataset_version", "model_version", "date", "interval",
-    "checks"}; where nothing can be compared yet, `drifted` is false and "skipped" says why. A rerun replaces the report.
+    Returns {"drifted", "share", "reasons", "warnings", "report_url", "exposures_url", "ui_url", "dataset_version",
+    "model_version", "date", "interval", "checks"}; where nothing can be compared yet, `drifted` is false and "skipped" says
+    why. `warnings` are what the exposures, from which the online quality is counted, broke of their contract. A rerun
+    replaces the report.
 
     Raises:
         DatasetError, RegistryError: there is no such version.
@@ -50,7 +52,7 @@ def check_drift(dataset_version: str = "latest", model_version: str | None = Non
     if model is None:
         return _skipped(card, None, "no champion yet")
     try:
-        windows, watched = _watch(settings, params, repository, registry, card, model)
+        windows, watched, shown = _watch(settings, params, repository, registry, card, model)
     except InputError as error:
         return _skipped(card, model, str(error))
     page = _publish(settings, watched, windows, card, model)
@@ -58,6 +60,7 @@ def check_drift(dataset_version: str = "latest", model_version: str | None = Non
         "drifted": watched.decision.drifted,
         "share": round(watched.decision.share, 4),
         "reasons": list(watched.decision.reasons),
+        **shown,
         **page,
         **_which(card, model),
         "interval": [windows.start.isoformat(), windows.end.isoformat()],
@@ -97,8 +100,8 @@ def _watch(
     registry: Registry,
     card: DatasetVersion,
     model: ModelVersion,
-) -> tuple[Windows, Watched]:
-    """Load what is compared, and compare it."""
+) -> tuple[Windows, Watched, dict[str, Any]]:
+    """Load what is compared, and compare it; also what the exposures broke of their contract."""
     import numpy as np
 
     from endcap.data.features import TYPES
@@ -114,8 +117,9 @@ def _watch(
     exposures = _exposures(settings, windows, params.monitoring.online_intervals)
     targets = tuple(np.asarray(TYPES)[champion.target_types].tolist())
     known = Champion(champion, champion.items, np.asarray(champion.model.state_dict()["text"]), targets)
+    shown = _check_exposures(settings, params, card, exposures, catalog, windows)
     encode = _encoder(settings, params, champion)
-    return windows, watch(events, catalog, exposures, known, windows, params.monitoring, encode)
+    return windows, watch(events, catalog, exposures, known, windows, params.monitoring, encode), shown
 
 
 def _windows(dataset: Path, card: DatasetVersion, champion: BlendedRecommender, params: Params) -> Windows:
@@ -153,6 +157,30 @@ def _exposures(settings: Settings, windows: Windows, intervals: int) -> pd.DataF
         return found
     finally:
         event_log.close()
+
+
+def _check_exposures(
+    settings: Settings, params: Params, card: DatasetVersion, exposures: pd.DataFrame, catalog: pd.DataFrame, windows: Windows
+) -> dict[str, Any]:
+    """Hold what was shown against its contract: {"warnings", "exposures_url"}. It blocks nothing: it has been shown already."""
+    import pyarrow as pa
+
+    from endcap import contracts
+    from endcap.data.batch_checks import event_frame, parameters
+    from endcap.data.validation import ValidationContext, validate
+
+    if exposures.empty:
+        return {"warnings": [], "exposures_url": None}
+    rows = pa.Table.from_pandas(exposures, schema=contracts.exposure_schema(), preserve_index=False)
+    listed = pa.Table.from_pandas(catalog[["item_id", "title", "price"]], preserve_index=False)
+    folder = settings.paths.reports / "drift" / card.version
+    values = parameters(params.ingest, windows.start, windows.end, [])
+    context = ValidationContext(project_root() / "expectations", folder, card.version, values)
+    result = validate("exposures", event_frame(rows, listed), context)
+    found = [f"exposures: {line}" for line in (*result.reasons, *result.warnings)]
+    for line in found:
+        log.warning("exposures break their contract", extra={"dataset_version": card.version, "finding": line})
+    return {"warnings": found, "exposures_url": f"{settings.reports_url}/drift/{card.version}/{result.report.name}"}
 
 
 def _encoder(settings: Settings, params: Params, champion: BlendedRecommender) -> Callable[[pd.DataFrame], Floats]:
@@ -210,6 +238,8 @@ def _skipped(card: DatasetVersion, model: ModelVersion | None, why: str) -> dict
         "drifted": False,
         "share": 0.0,
         "reasons": [],
+        "warnings": [],
+        "exposures_url": None,
         "report_url": None,
         "ui_url": None,
         "interval": None,

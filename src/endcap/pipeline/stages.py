@@ -6,6 +6,7 @@ data/dataset, data/parent → work/prepared → work/encoded → work/model, wor
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from endcap.config import Params
     from endcap.training.fitting import FitOptions
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 VALIDATION = "validation.parquet"  # below work/: how the newest validation days were ranked, one row a shopper
@@ -49,6 +52,7 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
     learnable = events[events["time"] < pd.Timestamp(split.holdout_start)]
     enough = learnable["item_id"].map(learnable["item_id"].value_counts()) >= params.prepare.min_item_events
     learnable = learnable[enough].sort_values(["time", "event_id"], kind="stable")
+    _check_features(root, card["version"], learnable, catalog, split.holdout_start)
     items = _item_table(catalog, learnable)
     users = learnable.groupby("user_id").agg(
         first_time=("time", "min"), last_time=("time", "max"), events=("event_id", "size"), country=("country", "first")
@@ -62,6 +66,33 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
     counts = {"interactions": len(learnable), "items": len(items), "users": len(users)}
     _write_json(target / "split.json", facts | counts)
     return counts
+
+
+def _check_features(root: Path, version: str, learnable: pd.DataFrame, catalog: pd.DataFrame, known_until: datetime) -> None:
+    """Hold what will be learnt against its contract; the result page is work/validation/training_features.html.
+
+    Raises:
+        DatasetError: a blocking expectation is broken. What only warns is printed.
+    """
+    import pyarrow as pa
+
+    from endcap.config import project_root
+    from endcap.data.batch_checks import event_frame
+    from endcap.data.validation import ValidationContext, validate
+
+    learnt = pa.Table.from_pandas(learnable[["user_id", "item_id", "time", "quantity"]], preserve_index=False)
+    listed = pa.Table.from_pandas(catalog[["item_id", "title", "price"]], preserve_index=False)
+    suites = project_root() / "expectations"
+    context = ValidationContext(suites, root / "work" / "validation", version, {"latest": known_until})
+    if learnable.empty:
+        action = "Ingest events older than params.yaml: prepare.holdout_days, or lower prepare.min_item_events."
+        raise DatasetError("has no events before the hold-out", field=version, value=0, action=action)
+    result = validate("training_features", event_frame(learnt, listed), context)
+    for warning in result.warnings:
+        logger.warning("training_features: %s", warning)
+    if not result.passed:
+        action = f"See {result.report}, and the batches that this version was made of."
+        raise DatasetError("breaks the contract training_features:\n" + "\n".join(result.reasons), field=version, action=action)
 
 
 def _item_table(catalog: pd.DataFrame, learnable: pd.DataFrame) -> pd.DataFrame:

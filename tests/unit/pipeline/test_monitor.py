@@ -154,5 +154,8 @@ def test_what_shoppers_bought_of_what_was_shown_is_in_the_report(
     )
     log.close()
     check = monitor.check_drift(commit(events), "3")
+    assert any("Request ids are of the service's form" in warning for warning in check["warnings"])
+    page = settings.paths.reports / check["exposures_url"].removeprefix(settings.reports_url + "/")
+    assert "Request ids" in page.read_text(encoding="utf-8")
     (online,) = [one for one in check["checks"] if one["kind"] == "online"]
     assert (online["name"], online["value"], online["drifted"]) == ("hit rate", 0.5, False)

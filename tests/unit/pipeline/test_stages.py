@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
-from endcap.config import Params
+from endcap.config import Params, project_root
 from endcap.contracts import dataset_event_schema
 from endcap.data.partitions import write_partitions
 from endcap.errors import DatasetError, TrainingError
@@ -142,6 +142,25 @@ def test_an_encoding_that_ran_out_of_time_is_no_result(tmp_path: Path, quick: Pa
     with pytest.raises(TrainingError, match=r"encode.max_seconds: time ran out with 3 of 24 texts.*cached by content"):
         stages.encode(tmp_path, quick, cache=tmp_path / "cache")
     assert not (tmp_path / "work/encoded").exists()
+
+
+def test_what_breaks_the_contract_is_not_learnt(
+    tmp_path: Path, quick: Params, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path)
+    listed = tiny_catalog()
+    listed[listed["item_id"] != "item00"].to_parquet(tmp_path / "data/dataset/catalog.parquet")
+    with pytest.raises(DatasetError, match=r"training_features:\nEvery item has a text to encode.*item00"):
+        stages.prepare(tmp_path, quick)
+    assert not (tmp_path / "work/prepared").exists()
+    assert "Rejected" in (tmp_path / "work/validation/training_features.html").read_text()
+    suites = tmp_path / "project" / "expectations"
+    suites.mkdir(parents=True)
+    text = (project_root() / "expectations" / "training_features.json").read_text()
+    (suites / "training_features.json").write_text(text.replace('"critical"', '"warning"'))
+    monkeypatch.setenv("ENDCAP_PROJECT", str(tmp_path / "project"))
+    stages.prepare(tmp_path, quick)
+    assert "Every item has a text to encode" in caplog.text
 
 
 def test_a_missing_dataset_is_named(tmp_path: Path, quick: Params) -> None:
