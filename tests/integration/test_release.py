@@ -28,17 +28,24 @@ def shop(home: Path, mlflow_url: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("ENDCAP_PARAMS", str(tmp_path / "params.yaml"))
     monkeypatch.setenv("ENDCAP_MLFLOW_URL", mlflow_url)
     settings = load_settings()
+    commit_dataset(settings, "file-1")
+    return settings
+
+
+def commit_dataset(settings: Settings, batch_id: str) -> str:
+    """The next dataset version, with the exam's events."""
 
     def write(folder: Path) -> dict[str, Any]:
-        shutil.copytree(write_dataset(tmp_path / "source"), folder, dirs_exist_ok=True)
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_dataset(folder)
         (folder / "dataset.json").unlink()
         events = exam_events()
         counts = {"events": len(events), "users": 40, "items": 20, "added_events": len(events)}
         times = {"interval_start": START.isoformat(), "interval_end": END.isoformat()}
         return {**counts, **times, "validation": {"passed": True, "warnings": [], "report": "validation/file-1/index.html"}}
 
-    DatasetRepository(settings.paths, settings.dvc_remote_url, "c0de").commit("file-1", write)
-    return settings
+    return DatasetRepository(settings.paths, settings.dvc_remote_url, "c0de").commit(batch_id, write).version
 
 
 def workspace(settings: Settings, name: str, seed: int = 0) -> Path:
@@ -84,6 +91,11 @@ def test_a_candidate_is_registered_judged_approved_and_a_worse_one_refused(shop:
     again = release.evaluate_gates(first)  # judging the champion again neither needs itself as a rival nor unseats it
     assert again["passed"]
     assert release.verify_champion()["model_version"] == first
+
+    newer = commit_dataset(shop, "file-2")  # what was learnt from an older version is judged on the newest one's newest days
+    assert release.evaluate_gates(first)["passed"]
+    record = json.loads((shop.paths.reports / "gates" / f"model-{first}" / "gate_record.json").read_text())
+    assert (record["dataset_version"], record["judged_dataset_version"]) == ("dataset-1", newer)
 
     spoiled = workspace(shop, "run-2", seed=5)
     config = spoiled / "work" / "model" / "config.json"
