@@ -22,12 +22,12 @@ def register(app: typer.Typer) -> None:
         from endcap.stack.dag_pages import load_dags, render
 
         folder = project_root() / "docs"
-        pages = {"dags.md": render(load_dags(project_root() / "dags")), "cli.md": _commands(app)}
+        pages = {"dags.md": render(load_dags(project_root() / "dags")), "cli.md": commands_page(app)}
         for name, text in pages.items():
             _write(folder / name, text, check)
 
 
-def _commands(app: typer.Typer) -> str:
+def commands_page(app: typer.Typer) -> str:
     """Every command's help as Markdown."""
     from typer.cli import get_docs_for_click
 

@@ -10,7 +10,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from endcap.cli import app
-from endcap.cli.docs import cli_page
+from endcap.cli.docs import commands_page
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
 
@@ -33,7 +33,7 @@ def test_a_command_and_its_options_say_what_they_are(name: str) -> None:
 
 
 def test_the_page_is_as_the_commands_are() -> None:
-    assert PAGE.read_text(encoding="utf-8") == cli_page()
+    assert PAGE.read_text(encoding="utf-8") == commands_page(app)
 
 
 @pytest.mark.parametrize(
