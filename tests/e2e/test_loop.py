@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 def test_the_summary_tells_the_whole_story(played: Played) -> None:
     summary = played.summary
-    assert summary["shop"]["name"] == "simulated"
+    assert summary["shop"] == "simulated"
     assert [v["version"] for v in summary["dataset_versions"]] == ["dataset-1", "dataset-2"]
     kinds = [(m["version"], m["kind"], m["dataset_version"]) for m in summary["model_versions"]]
     assert kinds[:2] == [("1", "full", "dataset-1"), ("2", "incremental", "dataset-2")]

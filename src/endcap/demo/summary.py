@@ -72,7 +72,8 @@ def _collect(
     champion = registry.champion()
     install = project_root() / ".venv" / "install_seconds"
     return {
-        "shop": {"name": shop.name, "why": shop.why},
+        "shop": shop.name,
+        "shop_reason": shop.why,
         "code_commit": code.snapshot().commit,
         "dataset_versions": [
             {
