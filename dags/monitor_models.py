@@ -39,8 +39,8 @@ def check_drift(dataset_version: str) -> dict[str, Any]:
 
 
 @task.short_circuit
-def update_wanted(check: dict[str, Any], run_id: str) -> bool:
-    return monitor.update_wanted(check, run_id)
+def update_wanted(check: dict[str, Any], run: str) -> bool:
+    return monitor.update_wanted(check, run)
 
 
 @task(outlets=[DRIFT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import re
 import subprocess
@@ -184,3 +185,18 @@ def test_the_generated_page_is_as_the_files_say(dags: dict[str, Any]) -> None:
     from endcap.stack.dag_pages import render
 
     assert (ROOT / "docs" / "dags.md").read_text() == render(dags), "run `make docs`"
+
+
+def test_no_argument_has_a_name_that_airflow_keeps_for_itself(dags: dict[str, Any]) -> None:
+    """Such a task parses and then fails at every run: "The key … in args is a part of kwargs and therefore reserved"."""
+    from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+
+    for dag in dags.values():
+        for one in dag.tasks:
+            function = getattr(one, "python_callable", None)
+            taken = {
+                parameter.name
+                for parameter in (inspect.signature(function).parameters.values() if function else ())
+                if parameter.kind is not inspect.Parameter.KEYWORD_ONLY and parameter.name in KNOWN_CONTEXT_KEYS
+            }
+            assert not taken, f"{dag.dag_id}.{one.task_id}: {taken}"

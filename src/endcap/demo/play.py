@@ -127,6 +127,8 @@ class Demo:
                 value=dataset["dataset_version"],
             )
         run = self._finish(run)
+        if run.state != "success":
+            raise EndcapError("the drift check failed", field=run.run_id, action=f"Look at {self.airflow.link(run)}.")
         check: dict[str, Any] = self.airflow.xcom(run, "check_drift")
         return {**check, "run": asdict(run), "started_update": self.airflow.tasks(run).get("announce_drift") == "success"}
 
