@@ -61,8 +61,8 @@ def promote(model_version: str, approved_by: str) -> Any:
 
 
 @task(**FINAL)
-def reject(model_version: str, rejected_by: str, reason: str) -> None:
-    release.reject(model_version, rejected_by, reason)
+def reject(model_version: str, rejected_by: str, why: str) -> None:
+    release.reject(model_version, rejected_by, why)
 
 
 @dag(schedule=[CANDIDATE], params=PARAMS, doc_md=__doc__, tags=["endcap", "release"],

@@ -113,7 +113,7 @@ def test_a_promotion_is_approved_by_a_person(
 def test_a_rejected_promotion_ends_red(played: Played, airflow: AirflowClient) -> None:
     run = airflow.trigger("promote_model", {"model_version": played.summary["champion"]})
     eventually(lambda: airflow.waits_for_person(run, "approve"))
-    airflow.answer(run, "approve", "Reject")
+    airflow.answer(run, "approve", "Reject", {"reason": "too many lanterns"})
     run = airflow.wait(run, timeout_seconds=120)
     assert run.state == "failed"
     assert airflow.tasks(run)["reject"] == "failed"
