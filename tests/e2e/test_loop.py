@@ -73,7 +73,7 @@ def test_the_demo_run_again_goes_on_from_what_it_finds(played: Played) -> None:
 
 def test_rollback_returns_to_the_previous_verified_champion(played: Played) -> None:
     before = played.summary["champion"]
-    done = played.endcap("rollback", "--by", "operator")
+    done = played.endcap("rollback", "--by", "operator", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert before == "2"
     for _ in range(60):
