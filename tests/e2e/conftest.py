@@ -38,7 +38,7 @@ PARTS = (
 SMALL = {
     "shop": {"name": "simulated", "weeks": 1, "simulated": {"seed": 7, "items": 150, "shoppers": 160, "days": 70}},
     "train": {"max_epochs": 2, "dim": 16, "layers": 1, "max_length": 30},
-    "gates": {"margin_vs_champion": 0.3, "margin_vs_baselines": 0.5, "slice_margin": 0.8, "max_latency_ms": 500.0},
+    "gates": {"margin_vs_champion": 0.5, "margin_vs_baselines": 0.5, "slice_margin": 0.8, "max_latency_ms": 500.0},
 }
 
 

@@ -39,7 +39,7 @@ def test_a_model_is_registered_judged_promoted_and_read_back(compose: Compose, t
             plots=None,
         )
         record = gate_record(candidate, passed=True, champion=None, checks={"size": True})
-        registry.set_tag(candidate.version, GATE, to_tag(keys.sign(record)))
+        registry.set_tags(candidate.version, {GATE: to_tag(keys.sign(record))})
         champion = promotion.promote(registry, keys, candidate.version, "ann")
 
         assert promotion.verified_champion(registry, keys) == champion
