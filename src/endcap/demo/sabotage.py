@@ -1,4 +1,4 @@
-"""What must not get through: a poisoned batch of events, and a candidate whose weights were scrambled."""
+"""What must not get through: a poisoned batch of events, and a candidate whose weights have the wrong sign."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def land_poisoned_batch(settings: Settings, shop: DemoShop, start: datetime) -> 
 
 
 def register_spoiled_candidate(settings: Settings, dataset_version: str) -> dict[str, Any]:
-    """Register the champion with its weights scrambled, as a broken training run would have left it."""
+    """Register the champion with its weights turned round, as a broken training run would have left it."""
     from endcap.release.registry import Registry
 
     registry = Registry(settings.mlflow_url)
@@ -46,7 +46,7 @@ def register_spoiled_candidate(settings: Settings, dataset_version: str) -> dict
     with tempfile.TemporaryDirectory() as scratch:
         spoiled = Path(scratch) / "model"
         shutil.copytree(source, spoiled)
-        _scramble(spoiled)
+        _turn_round(spoiled)
         version = registry.register(
             spoiled,
             kind=ModelKind.INCREMENTAL,
@@ -61,11 +61,10 @@ def register_spoiled_candidate(settings: Settings, dataset_version: str) -> dict
     return {"model_version": version.version, "kind": version.kind, "dataset_version": dataset_version}
 
 
-def _scramble(model: Path) -> None:
-    """Permute the item table: every score then belongs to another item. The files stay well-formed."""
-    import pandas as pd
+def _turn_round(model: Path) -> None:
+    """Negate the blend's weights, as a wrong sign in training would: what should come first comes last. Files stay well-formed."""
+    from endcap.models.blend import BlendedRecommender
 
-    path = model / "items.parquet"
-    items = pd.read_parquet(path)
-    items["item_id"] = items["item_id"].sample(frac=1, random_state=13).to_numpy()
-    items.to_parquet(path)
+    recommender = BlendedRecommender.load(model)
+    recommender.weights = -recommender.weights
+    recommender.save(model)
