@@ -62,7 +62,7 @@ def register_spoiled_candidate(settings: Settings, dataset_version: str) -> dict
 
 
 def _turn_round(model: Path) -> None:
-    """Negate the blend's weights, as a wrong sign in training would: what should come first comes last. Files stay well-formed."""
+    """Negate the blend's weights, as a wrong sign would: what should come first comes last. Files stay well-formed."""
     from endcap.models.blend import BlendedRecommender
 
     recommender = BlendedRecommender.load(model)
