@@ -88,8 +88,10 @@ def test_a_dag_is_started_from_its_form(
     run = airflow.wait(fresh, timeout_seconds=180)
     assert run.state == "success"
     assert airflow.xcom(run, "check_drift")["dataset_version"] == "dataset-2"
-    page.goto(f"{airflow.link(run)}/tasks/check_drift")
-    page.get_by_text("Success").first.wait_for()
+    page.goto(f"{airflow.link(run)}/tasks/check_drift/details")
+    report = page.get_by_role("link", name="Report", exact=True)
+    report.wait_for()
+    assert (report.get_attribute("href") or "").endswith("/endcap/reports/drift/dataset-2/index.html")
     picture("airflow-task")
 
 

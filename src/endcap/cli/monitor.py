@@ -50,8 +50,8 @@ def _show(found: dict[str, Any]) -> None:
         return
     table = Table("check", "verdict", "now", "usual", "limit", "unit")
     for check in found["checks"]:
-        verdict = "[red]moved[/]" if check["drifted"] else "as usual"
-        numbers = (f"{check[key]:.3f}" for key in ("value", "usual", "threshold"))
+        verdict = f"[red]{check['verdict']}[/]" if check["drifted"] else check["verdict"]
+        numbers = ("–" if check[key] is None else f"{check[key]:.3f}" for key in ("value", "usual", "threshold"))
         table.add_row(check["name"], verdict, *numbers, check["unit"])
     console.print(table)
     console.print(f"{found['dataset_version']} against model {found['model_version']}: {_verdict(found)}")

@@ -32,8 +32,8 @@ def event_frame(rows: pa.Table, catalog: pa.Table, code_pattern: str | None = No
 
     Null unless something is wrong: `raw_user_id` (no pseudonym), `unstorable_item_id`, `junk_item_id` (not of the shop's
     `code_pattern`), `unknown_item_id` (not in the catalogue). Checking these once a distinct value is what makes a million rows
-    fast. 1 or 0, null where it does not apply: `purchase_without_price`, `purchase_without_quantity`, `dropped` (cleaning will
-    drop the event although its shopper is known). `price_to_catalogue` is the price over the catalogue's.
+    fast. "given" or "missing", null for what is no purchase: `purchase_price`, `purchase_quantity`. "kept" or "dropped", null
+    where the shopper is unknown: `cleaning`. `price_to_catalogue` is the price over the catalogue's.
     """
     import pyarrow as pa
 
@@ -59,7 +59,7 @@ def _unstorable(item_id: str) -> bool:
 
 
 def _with_shares(frame: pd.DataFrame, listed: bool) -> pd.DataFrame:
-    """The frame with the columns whose mean is a share of its purchases, or of its events of known shoppers."""
+    """The frame with what is asked of a share of its purchases, or of its events of known shoppers."""
     if not {"type", "user_id", "item_id"} <= set(frame.columns):
         return frame
     buys = frame["type"] == EventType.PURCHASE.value
@@ -67,13 +67,22 @@ def _with_shares(frame: pd.DataFrame, listed: bool) -> pd.DataFrame:
     if "junk_item_id" in frame:
         dropped |= frame["junk_item_id"].notna()
     for name in {"price", "quantity"} & set(frame.columns):
-        frame[f"purchase_without_{name}"] = frame[name].isna().astype(float).where(buys)
+        frame[f"purchase_{name}"] = _either("given", "missing", frame[name].notna(), where=buys)
     if "price" in frame:
         dropped |= buys & ~(frame["price"] > 0)
     if "quantity" in frame:
         dropped |= frame["quantity"] == 0
         dropped &= ~(buys & (frame["quantity"] < 0))  # returns have rules of their own
-    return frame.assign(dropped=dropped.astype(float).where(frame["user_id"].notna()))
+    return frame.assign(cleaning=_either("dropped", "kept", dropped, where=frame["user_id"].notna()))
+
+
+def _either(one: str, other: str, rows: pd.Series[bool], where: pd.Series[bool]) -> pd.Series[Any]:
+    """`one` in `rows`, else `other`. Not numbers with a mean: Great Expectations would look at each of them in Python."""
+    import numpy as np
+    import pandas as pd
+
+    codes = np.where(where, rows, -1).astype(np.int8)
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index([other, one])), index=rows.index)
 
 
 def _only(column: pd.Series[str], wanted: Callable[[str], bool]) -> pd.Series[Any]:
@@ -104,7 +113,7 @@ def parameters(
         "max_rows": high,
         "max_price": limits.max_price,
         "lowest_price": -limits.max_price,
-        "max_dropped_share": limits.max_dropped_share,
+        "min_kept_share": 1 - limits.max_dropped_share,
         "min_known_items": KNOWN_ITEMS if listed else 0.0,
     }
 

@@ -99,6 +99,7 @@ def _run(suite: str, expectations: list[dict[str, Any]], frame: pd.DataFrame, pa
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library's own notices about its dependencies
+        import pandas as pd
         from great_expectations import ExpectationSuite
         from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
         from great_expectations.exceptions.exceptions import GreatExpectationsError
@@ -112,7 +113,8 @@ def _run(suite: str, expectations: list[dict[str, Any]], frame: pd.DataFrame, pa
         try:
             filled = [{**one, "kwargs": _fill(one["kwargs"], parameters)} for one in expectations]
             configured = ExpectationSuite(name=suite, expectations=filled).expectation_configurations
-            results = validator.graph_validate(configured, runtime_configuration={"result_format": form})
+            with pd.option_context("mode.copy_on_write", True):  # else each check copies the frame
+                results = validator.graph_validate(configured, runtime_configuration={"result_format": form})
         except (GreatExpectationsError, KeyError, TypeError, ValueError) as error:
             action = "Compare the suite with another one, and its $PARAMETERs with batch_checks.py."
             raise ConfigError(f"cannot be run ({error!r})", field=f"expectations/{suite}.json", action=action) from error

@@ -71,7 +71,11 @@ class DemoShop:
 def choose_shop(settings: Settings, params: Params, state: DemoState, tell: Narrator) -> DemoShop:
     """The shop of params.yaml; the simulated one, said aloud, when the real data cannot be had. The choice lasts for a home."""
     known = state.done.get("shop")
-    chosen = known or {"name": params.shop.name, "wanted": params.shop.name, "why": "it was asked for"}
+    chosen = known or {
+        "name": params.shop.name,
+        "wanted": params.shop.name,
+        "why": "shop.name asks for it (params.yaml or --shop)",
+    }
     if chosen["wanted"] != params.shop.name:
         action = "Run `make clean` to forget it, or set ENDCAP_HOME to another folder."
         raise InputError(

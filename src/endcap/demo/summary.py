@@ -68,7 +68,8 @@ def _collect(
     done = state.done
     weeks = [f"week{number}" for number in range(1, len(shop.weeks) + 1)]
     promotions = [done["first_promotion"], *(done[f"{week}_promotion"] for week in weeks)]
-    refused = [p for p in (*promotions, done.get("spoiled")) if p and not p["approved_by"]]
+    judged = [*promotions, *([done["spoiled"]] if "spoiled" in done else [])]
+    refused = [p for p in judged if not p["approved_by"]]
     champion = registry.champion()
     install = project_root() / ".venv" / "install_seconds"
     return {
@@ -94,7 +95,7 @@ def _collect(
                 "approved_by": p["approved_by"],
                 "scorecard": p["scorecard"],
             }
-            for p in (*promotions, *([done["spoiled"]] if "spoiled" in done else []))
+            for p in sorted(judged, key=lambda p: int(p["model_version"]))
         ],
         "champion": champion.version if champion else None,
         "quarantined": [

@@ -26,20 +26,29 @@ class Check:
     value: float
     threshold: float
     drifted: bool
-    usual: float  # what the reference's own intervals show
+    usual: float | None  # what the reference's own intervals show; None: there are none
     unit: str  # psi | mmd | rate
     history: tuple[float, ...] = field(default=())  # the same measure for each block of the reference, oldest first
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"kind": str(self.kind), "history": list(self.history)}
+        return asdict(self) | {"kind": str(self.kind), "history": list(self.history), "verdict": self.verdict}
+
+    @property
+    def verdict(self) -> str:
+        """One or two words for a person."""
+        if self.drifted:
+            return "fell" if self.kind is Kind.ONLINE else "moved"
+        return "first time" if self.usual is None else "as usual"
 
     def says(self) -> str:
         """One clause for a person."""
+        if self.usual is None:
+            return f"{self.name}, {self.verdict}: {self.unit} {self.value:.3f}"
         if self.kind is Kind.ONLINE:
-            verdict = "fell" if self.drifted else "as usual"
-            return f"{self.name} {verdict}: {self.value:.3f} of requests, limit {self.threshold:.3f} (before: {self.usual:.3f})"
-        verdict = "moved" if self.drifted else "as usual"
-        return f"{self.name} {verdict}: {self.unit} {self.value:.3f}, limit {self.threshold:.3f} (usual: {self.usual:.3f})"
+            found = f"{self.value:.3f} of requests, limit {self.threshold:.3f} (before: {self.usual:.3f})"
+        else:
+            found = f"{self.unit} {self.value:.3f}, limit {self.threshold:.3f} (usual: {self.usual:.3f})"
+        return f"{self.name} {self.verdict}: {found}"
 
 
 @dataclass(frozen=True, slots=True)

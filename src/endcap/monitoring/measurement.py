@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 import plotly.graph_objects as go
 from evidently.core.metric_types import MetricTestResult, SingleValue, SingleValueCalculation, SingleValueMetric
 from evidently.legacy.renderers.html_widgets import CounterData, WidgetSize, counter, plotly_figure, table_data
@@ -15,7 +16,6 @@ from evidently.legacy.tests.base_test import TestStatus
 from endcap.monitoring.checks import Kind
 
 if TYPE_CHECKING:
-    import pandas as pd
     from evidently.core.datasets import Dataset
     from evidently.core.report import Context
 
@@ -90,19 +90,15 @@ def drift_test(calculation: Any, name: str, description: str, *, failed: bool) -
 def _table(checks: pd.DataFrame) -> Any:
     numbers = ["value", "usual", "threshold"]
     rows = [
-        [row["name"], row["kind"], _verdict(row), *(f"{row[number]:.3f}" for number in numbers), row["unit"]]
+        [row["name"], row["kind"], row["verdict"], *("–" if pd.isna(row[n]) else f"{row[n]:.3f}" for n in numbers), row["unit"]]
         for _, row in checks.iterrows()
     ]
     names = ["check", "kind", "verdict", "now", "usual", "limit", "unit"]
     return table_data(title="Everything that is watched", column_names=names, data=rows)
 
 
-def _verdict(row: pd.Series) -> str:
-    return "moved" if row["drifted"] else "as usual"
-
-
 def _headline(row: pd.Series) -> Any:
-    return counter(counters=[CounterData(row["says"], _verdict(row))], title=str(row["name"]).capitalize())
+    return counter(counters=[CounterData(row["says"], row["verdict"])], title=str(row["name"]).capitalize())
 
 
 def _history(row: pd.Series) -> Any:

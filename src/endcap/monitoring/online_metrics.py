@@ -82,8 +82,9 @@ def check_online(
     for name, column in RATES.items():
         if not now[column].any() and not before[column].any():
             continue
-        usual, value = float(before[column].mean()) if len(before) else 0.0, float(now[column].mean()) if len(now) else 0.0
-        allowed = min_ratio * usual if min(len(now), len(before)) >= min_requests else 0.0
+        usual = float(before[column].mean()) if len(before) else None
+        value = float(now[column].mean()) if len(now) else 0.0
+        allowed = min_ratio * usual if usual and min(len(now), len(before)) >= min_requests else 0.0
         fell = value < allowed and _upper(now, column, seed) < allowed
         history = [
             _between(before, windows.start - back * windows.length, windows.start - (back - 1) * windows.length)[column]

@@ -240,7 +240,7 @@ def _skipped(card: DatasetVersion, model: ModelVersion | None, why: str) -> dict
         "reasons": [],
         "warnings": [],
         "exposures_url": None,
-        "report_url": None,
+        "report_url": "",  # no button in Airflow
         "ui_url": None,
         "interval": None,
         "checks": [],

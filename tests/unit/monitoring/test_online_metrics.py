@@ -93,6 +93,12 @@ def test_too_few_requests_are_shown_and_not_judged() -> None:
     assert (check.drifted, check.threshold, check.value) == (False, 0.0, 0.0)
 
 
+def test_what_was_never_seen_before_is_neither_usual_nor_unusual() -> None:
+    (check,) = _check(_requests({5: 60}))
+    assert (check.usual, check.drifted, check.verdict) == (None, False, "first time")
+    assert check.says() == "hit rate, first time: rate 0.300"
+
+
 def test_quality_is_told_by_week_and_model() -> None:
     table = quality(_requests({2: 60, 3: 40, 5: 20}), WINDOWS, previous=3)
     assert table[["model_version", "hit_rate"]].to_numpy().tolist() == [["0", 0.3], ["1", 0.2], ["1", 0.1]]
