@@ -2,6 +2,7 @@
 .PHONY: help setup demo test check up down status docs bench format clean
 unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
+WORKERS ?= 2
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,7 +15,7 @@ demo: setup      ## Run the main job end to end on a real shop, then leave the s
 
 test: setup      ## Run all tests, with real Airflow, MLflow, PostgreSQL, Redis and Chromium
 	@scripts/system-packages
-	@$(bin)/pytest
+	@$(bin)/pytest -n $(WORKERS)
 
 check: setup     ## Format, lint, types, import layers, generated docs
 	$(bin)/ruff format --check .

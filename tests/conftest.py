@@ -14,6 +14,20 @@ pytest_plugins = [f"tests.fixtures.{name}" for name in SHARED]
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: a file stays in one, and so do the tests of one stack. The longest, mostly waiting, comes first."""
+    items.sort(key=lambda item: _group(item) != "e2e")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    if "e2e" in item.path.relative_to(ROOT).parts:
+        return "e2e"
+    return "stack" if "stack" in getattr(item, "fixturenames", ()) else str(item.path)
+
+
 @pytest.fixture(scope="session")
 def params() -> Params:
     """The project's own params.yaml."""

@@ -21,20 +21,9 @@ from tests.fixtures.stack import free_ports
 from endcap import stack
 from endcap.config import Settings, load_settings
 from endcap.demo.airflow_client import AirflowClient
+from endcap.pipeline import code
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (
-    "src",
-    "dags",
-    "plugins",
-    "expectations",
-    "dvc.yaml",
-    "params.yaml",
-    "pyproject.toml",
-    "constraints.txt",
-    ".dvc/config",
-    ".dvcignore",
-)
 SMALL = {
     "shop": {"name": "simulated", "weeks": 1, "simulated": {"seed": 7, "items": 150, "shoppers": 160, "days": 70}},
     "train": {"max_epochs": 2, "dim": 16, "layers": 1, "max_length": 30},
@@ -94,7 +83,7 @@ def airflow(played: Played) -> Iterator[AirflowClient]:
 
 
 def _copy(project: Path) -> None:
-    for part in PARTS:
+    for part in code.PATHS:
         source, target = ROOT / part, project / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
