@@ -16,16 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file stays in one, and so do the tests of one stack. The longest, mostly waiting, comes first."""
+    """With several workers: a file stays in one, and e2e, which shares one played demo, comes first: it takes longest."""
     items.sort(key=lambda item: _group(item) != "e2e")
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
-    if "e2e" in item.path.relative_to(ROOT).parts:
-        return "e2e"
-    return "stack" if "stack" in getattr(item, "fixturenames", ()) else str(item.path)
+    return "e2e" if "e2e" in item.path.relative_to(ROOT).parts else str(item.path)
 
 
 @pytest.fixture(scope="session")

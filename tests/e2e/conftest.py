@@ -1,4 +1,4 @@
-"""The main job, once a session: `endcap demo` on a small simulated shop, from a copy of the project without git."""
+"""The main job, once for all tests here: `endcap demo` on a small simulated shop, from a copy of the project without git."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Played:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def played() -> Iterator[Played]:
     """`endcap demo`, small; the stack stays up for the tests and is stopped at the end.
 
@@ -75,7 +75,7 @@ def played() -> Iterator[Played]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(played: Played) -> Iterator[AirflowClient]:
     """Airflow's API as the operator."""
     with contextlib.closing(AirflowClient(played.settings.airflow_url, "operator", stack.password(played.settings))) as client:

@@ -85,6 +85,7 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": read_secret(home.secrets / "airflow_jwt.key"),
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,  # seconds; the default of 1 is paid once between any two tasks
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,  # the default of 300 is how long a run stands still after a crash
         "WORKERS__EXECUTION_API_TIMEOUT": 60,  # seconds; the default of 5 fails tasks on a machine that is busy training
         "WORKERS__EXECUTION_API_RETRIES": 8,  # about 90 s: the API server may be starting again
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
