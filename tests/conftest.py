@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,16 +15,25 @@ pytest_plugins = [f"tests.fixtures.{name}" for name in SHARED]
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file stays in one, and e2e, which shares one played demo, comes first: it takes longest."""
-    items.sort(key=lambda item: _group(item) != "e2e")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """The end-to-end tests first: with several workers they take longest."""
+    items.sort(key=lambda item: _scope(item.nodeid) != "e2e")
 
 
-def _group(item: pytest.Item) -> str:
-    return "e2e" if "e2e" in item.path.relative_to(ROOT).parts else str(item.path)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers a file stays in one, and so do all end-to-end tests, which share one played demo."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    return ByScope(config, log)
+
+
+def _scope(nodeid: str) -> str:
+    file = nodeid.split("::")[0]
+    return "e2e" if file.startswith("tests/e2e/") else file
 
 
 @pytest.fixture(scope="session")

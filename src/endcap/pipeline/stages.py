@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from endcap.config import Params
-    from endcap.training.fitting import FitOptions
+    from endcap.training.options import FitOptions
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,19 @@ CHECKPOINT = Path("train.checkpoint.safetensors")  # beside work/, since DVC cle
 
 def silent(_: str) -> None:
     """A progress that shows nothing."""
+
+
+def spaced(progress: Progress, seconds: float = 5.0) -> Progress:
+    """`progress`, at most once in so many seconds: its lines stay in a log."""
+    last = -seconds
+
+    def show(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            progress(line)
+
+    return show
 
 
 def prepare(root: Path, params: Params) -> dict[str, Any]:
@@ -124,7 +137,8 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     items = pd.read_parquet(root / "work" / "prepared" / "items.parquet", columns=["item_id", "text"])
     options = params.encode
     encoder = TextEncoder(options.model, options.max_tokens, options.batch_size, cache)
-    vectors, left = encoder.encode(items["text"].tolist(), options.max_seconds, lambda done: progress(f"{done} texts"))
+    show = spaced(progress)
+    vectors, left = encoder.encode(items["text"].tolist(), options.max_seconds, lambda done: show(f"{done:,} texts encoded"))
     if left:
         again = "Run the stage again: the texts done so far are cached by content, and it goes on from there; or raise"
         raise TrainingError(
@@ -185,7 +199,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
 
 def fit_options(params: Params) -> FitOptions:
     """The hyper-parameters of params.yaml as the options of a fit."""
-    from endcap.training.fitting import FitOptions
+    from endcap.training.options import FitOptions
 
     section = params.train
     plain = section.model_dump(exclude={"update"})

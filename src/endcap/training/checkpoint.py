@@ -6,15 +6,14 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from endcap.training.trainer import Curve, Schedule
+from endcap.training.schedule import Curve, Schedule
 
 
 class Checkpoint:
@@ -41,8 +40,6 @@ class Checkpoint:
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Curve:
         """The curve so far, with model and optimiser as they were; an empty curve if there is nothing to resume."""
-        from endcap.training.trainer import Curve
-
         tensors, metadata = self._read()
         own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         shapes = {name: weight.shape for name, weight in model.state_dict().items()}

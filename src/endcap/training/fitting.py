@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -21,56 +20,21 @@ from endcap.errors import TrainingError
 from endcap.evaluation.protocol import Period, histories_at, score_period
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
-from endcap.models.model_files import quantise
 from endcap.models.sequential import SequenceModel, SequenceShape
+from endcap.training.absorb import absorb, questions_from
 from endcap.training.blending import learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
-from endcap.training.sequences import Sequences, make_sequences
-from endcap.training.trainer import Curve, Schedule, train
+from endcap.training.options import FitOptions
+from endcap.training.schedule import Curve
+from endcap.training.sequences import make_sequences
+from endcap.training.trainer import train
 
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "seen_in_training")
 PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked before it is learnt
 MAX_PERIOD_USERS = 2000
 FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
 REPORTED_K = 10
-
-
-@dataclass(frozen=True, slots=True)
-class FitOptions:
-    """Hyper-parameters of a fit; the defaults suit a hand-made shop."""
-
-    dim: int = 64
-    layers: int = 1
-    heads: int = 2
-    max_length: int = 100
-    dropout: float = 0.2
-    learning_rate: float = 0.001
-    weight_decay: float = 0.01
-    batch_size: int = 128
-    max_epochs: int = 10
-    patience: int = 0
-    precision: str = "auto"
-    max_seconds: float = 600.0
-    seed: int = 42
-    recent_days: float = 28.0
-    validation_days: float = 7.0
-    update_epochs: int = 2
-    update_learning_rate: float = 0.0005
-    replay_ratio: float = 1.0
-
-    def schedule(self, *, update: bool = False) -> Schedule:
-        """The schedule of a full fit or of an update."""
-        return Schedule(
-            epochs=self.update_epochs if update else self.max_epochs,
-            learning_rate=self.update_learning_rate if update else self.learning_rate,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            precision=self.precision,
-            patience=0 if update else self.patience,
-            max_seconds=self.max_seconds,
-        )
 
 
 @dataclass(slots=True)
@@ -100,8 +64,6 @@ def fit_full(
     Raises:
         TrainingError: fewer than two visits of anybody, or a loss that is not finite.
     """
-    from endcap.training.incremental import absorb
-
     known = interactions.known_at(until)
     if not len(known.targets()):
         raise TrainingError("no events before the end of training", field="until", value=until, action="Ingest more history.")
@@ -135,12 +97,6 @@ def item_table(catalog: pd.DataFrame, network: SequenceModel) -> pd.DataFrame:
     """The item table of a model directory; missing columns are empty."""
     frame = catalog.assign(seen_in_training=network.seen.numpy()).reindex(columns=list(ITEM_COLUMNS))
     return frame.astype({"item_id": str}).reset_index(drop=True)
-
-
-def questions_from(sequences: Sequences, start: datetime, known: Interactions) -> npt.NDArray[np.int64]:
-    """The questions whose first answer came at or after `start`."""
-    origin = int(known.times_us.min(initial=0))
-    return np.flatnonzero(sequences.asked_days >= (to_microseconds(start) - origin) / MICROSECONDS_PER_DAY)
 
 
 def learn_blend(
@@ -196,16 +152,6 @@ def _period(interactions: Interactions, start: datetime, end: datetime, seed: in
     first, last = np.searchsorted(owner, users), np.searchsorted(owner, users, side="right")
     taken = [inside.item_ids[np.unique(items[a:b])] for a, b in zip(first, last, strict=True)]
     return Period(names, histories_at(interactions, names, start), taken, [""] * len(names), start, end)
-
-
-def finish(model: BlendedRecommender, interactions: Interactions, until: datetime, options: FitOptions) -> None:
-    """Count as of `until` and put the network in the state it is saved in."""
-    model.counts = count(interactions, until, options.recent_days)
-    with torch.no_grad():
-        model.model.ids[~model.model.seen] = 0
-    quantise(model.model)
-    model.refresh()
-    model.config["trained_until"] = until.isoformat()
 
 
 def _cut(known: Interactions, until: datetime, validation_days: float) -> datetime:

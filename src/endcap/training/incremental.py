@@ -16,39 +16,10 @@ from endcap.data.features import Interactions
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
 from endcap.models.sequential import SequenceModel
+from endcap.training.absorb import absorb
 from endcap.training.counting import count
-from endcap.training.fitting import UPDATE_HOLD, FitOptions, Fitted, finish, item_table, learn_blend, questions_from
-from endcap.training.sequences import make_sequences
-from endcap.training.trainer import Curve, train
-
-
-def absorb(
-    model: BlendedRecommender,
-    interactions: Interactions,
-    start: datetime,
-    until: datetime,
-    options: FitOptions,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Curve:
-    """Learn the events of [start, until) in place, with `replay_ratio` old questions for each new one, and count anew."""
-    known = interactions.known_at(until)
-    seen = np.bincount(known.items, minlength=len(known.item_ids)) > 0
-    network = model.model
-    with torch.no_grad():
-        network.ids[~network.seen] = 0
-        network.seen.copy_(torch.from_numpy(seen))
-    sequences = make_sequences(known, options.max_length)
-    new = questions_from(sequences, start, known)
-    curve = Curve()
-    if len(new) and options.update_epochs:
-        old = np.setdiff1d(np.arange(len(sequences.question_at)), new)
-        rng = np.random.default_rng(options.seed)
-        replayed = rng.choice(old, min(len(old), int(len(new) * options.replay_ratio)), replace=False)
-        questions = np.sort(np.concatenate([new, replayed]))
-        curve = train(network, sequences, questions, options.schedule(update=True), progress=progress)
-    finish(model, interactions, until, options)
-    model.items["seen_in_training"] = seen
-    return curve
+from endcap.training.fitting import UPDATE_HOLD, Fitted, item_table, learn_blend
+from endcap.training.options import FitOptions
 
 
 def fit_update(

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +18,13 @@ from endcap.errors import TrainingError
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
 from endcap.training.checkpoint import Checkpoint
+from endcap.training.schedule import Curve, Schedule
 from endcap.training.sequences import Sequences, WindowBatch, batches
 
 logger = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
 CANDIDATES = 20_000  # up to this many items the softmax is full; beyond it, this many are sampled a step
 ID_DROPOUT = 0.15  # share of items that a step shows by their text alone, so that text alone means something
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to learn."""
-
-    epochs: int
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    seed: int
-    precision: str
-    patience: int = 0  # epochs without a better validation loss before going back to the best; 0: keep the last
-    max_seconds: float = math.inf
-
-
-@dataclass(slots=True)
-class Curve:
-    """Loss by epoch. `best_epoch` counts from 1."""
-
-    train: list[float] = field(default_factory=list)
-    valid: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    best_epoch: int = 0
 
 
 def train(

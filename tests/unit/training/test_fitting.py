@@ -17,10 +17,12 @@ from endcap.errors import TrainingError
 from endcap.models.history import History
 from endcap.models.sequential import SequenceModel
 from endcap.training import trainer
-from endcap.training.fitting import FitOptions, fit_full, new_network
+from endcap.training.fitting import fit_full, new_network
 from endcap.training.incremental import fit_update, grow
+from endcap.training.options import FitOptions
+from endcap.training.schedule import Curve, Schedule
 from endcap.training.sequences import make_sequences
-from endcap.training.trainer import Curve, Schedule, train
+from endcap.training.trainer import train
 
 OPTIONS = FitOptions(dim=16, layers=1, heads=2, max_length=20, max_epochs=4, batch_size=32, seed=0)
 

@@ -1,0 +1,44 @@
+"""The hyper-parameters of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from endcap.training.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """Hyper-parameters of a fit; the defaults suit a hand-made shop."""
+
+    dim: int = 64
+    layers: int = 1
+    heads: int = 2
+    max_length: int = 100
+    dropout: float = 0.2
+    learning_rate: float = 0.001
+    weight_decay: float = 0.01
+    batch_size: int = 128
+    max_epochs: int = 10
+    patience: int = 0
+    precision: str = "auto"
+    max_seconds: float = 600.0
+    seed: int = 42
+    recent_days: float = 28.0
+    validation_days: float = 7.0
+    update_epochs: int = 2
+    update_learning_rate: float = 0.0005
+    replay_ratio: float = 1.0
+
+    def schedule(self, *, update: bool = False) -> Schedule:
+        """The schedule of a full fit or of an update."""
+        return Schedule(
+            epochs=self.update_epochs if update else self.max_epochs,
+            learning_rate=self.update_learning_rate if update else self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            precision=self.precision,
+            patience=0 if update else self.patience,
+            max_seconds=self.max_seconds,
+        )
