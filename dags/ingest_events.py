@@ -60,7 +60,7 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
 
 @task(outlets=[DATASET])
 def version_dataset(batch_id: str, *, ti: Any = None, outlet_events: Any = None) -> dict[str, Any]:
-    made = ingest.version_dataset(batch_id)
+    made = ingest.version_dataset(batch_id, ti.run_id)
     if made["skipped"]:
         ti.xcom_push("return_value", made)
         raise AirflowSkipException(f"nothing new: the batch adds nothing beyond {made['dataset_version']}")

@@ -9,24 +9,27 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from endcap.contracts import Surface
 from endcap.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Confidence = Annotated[float, Field(gt=0.5, lt=1)]  # at a half and below, a lower bound would lie above the mean
 
 
 class Section(BaseModel):
     """A part of params.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SimulatedShop(Section):
@@ -49,6 +52,22 @@ class Ingest(Section):
     volume_ratio: tuple[Positive, Positive]
     catalog_code_pattern: str | None = None  # None: every code is an item, unless the shop's own mapping says otherwise
     max_dropped_share: Fraction = 0.6  # of the events whose shopper is known
+
+    @field_validator("volume_ratio")
+    @classmethod
+    def _ascending(cls, ratio: tuple[float, float]) -> tuple[float, float]:
+        if ratio[0] >= ratio[1]:
+            raise ValueError("the first number must be below the second")
+        return ratio
+
+    @field_validator("catalog_code_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+        return pattern
 
 
 class Prepare(Section):
@@ -74,9 +93,9 @@ class Train(Section):
     seed: int
     dim: Count
     layers: Count
-    heads: Count
+    heads: Count  # divides dim
     max_length: Count  # events of a shopper that the transformer reads
-    dropout: Fraction
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     batch_size: Count
@@ -86,16 +105,23 @@ class Train(Section):
     max_seconds: Positive
     update: Update
 
+    @field_validator("heads")
+    @classmethod
+    def _divides(cls, heads: int, given: ValidationInfo) -> int:
+        if given.data.get("dim", heads) % heads:
+            raise ValueError(f"train.dim ({given.data['dim']}) must be a multiple of train.heads")
+        return heads
+
 
 class Evaluate(Section):
     k: Count
-    bootstrap_samples: Count
-    confidence: Fraction
+    bootstrap_samples: Annotated[int, Field(ge=50)]  # fewer say nothing of a tail
+    confidence: Confidence
     seed: int
 
 
 class Gates(Section):
-    confidence: Fraction
+    confidence: Confidence
     margin_vs_champion: Fraction
     margin_vs_baselines: Fraction
     slice_margin: Fraction
@@ -106,7 +132,7 @@ class Gates(Section):
 
 
 class Serving(Section):
-    repeat_surfaces: tuple[str, ...]
+    repeat_surfaces: tuple[Surface, ...]
     max_k: Count
     max_history: Count
     reload_seconds: Positive
@@ -155,13 +181,24 @@ def load_params(path: Path | None = None) -> Params:
     """
     path = path or Path(os.environ.get("ENDCAP_PARAMS", "") or _default_params())
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot be read ({error})", field=str(path), action="Mend the file or set ENDCAP_PARAMS.") from error
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, str(path)) from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"the key `{twice}` is there twice, again in line {node.start_mark.line + 1} or below")
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def _default_params() -> Path:

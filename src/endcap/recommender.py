@@ -92,8 +92,8 @@ class Recommender:
         ]
 
     def retrieve(self, request: Request) -> npt.NDArray[np.int64]:
-        """(C,) positions of the items that may be shown. The catalogue is small enough to consider all of it."""
-        allowed_I = self.items.passing(request.filters)
+        """(C,) positions of the listed items that may be shown. The catalogue is small enough to consider all of it."""
+        allowed_I = self.items.passing(request.filters, request.now)
         unwanted = set(request.hidden) | _items_of(request.history, EventType.DISMISS)
         if request.surface not in self.repeat_surfaces:
             unwanted |= _items_of(request.history, EventType.PURCHASE)

@@ -41,6 +41,32 @@ def test_a_value_out_of_range_names_key_and_value(tmp_path: Path) -> None:
         load_params(write(tmp_path, {"gates.confidence": 1.5}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gates.confidence", 0.5),
+        ("evaluate.confidence", 1.0),
+        ("gates.max_latency_ms", float("inf")),
+        ("ingest.volume_ratio", [20, 0.02]),
+        ("ingest.catalog_code_pattern", "("),
+        ("serving.repeat_surfaces", ["hom"]),
+        ("train.heads", 3),
+        ("train.dropout", 1.0),
+        ("evaluate.bootstrap_samples", 1),
+    ],
+)
+def test_what_would_turn_a_check_off_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        load_params(write(tmp_path, {key: value}))
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text() + "recent_days: 7\n")
+    with pytest.raises(ConfigError, match="`recent_days` is there twice"):
+        load_params(path)
+
+
 @pytest.mark.parametrize("text", ["", "- a list", "train: {", "\x00"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -105,6 +105,15 @@ def test_what_was_dismissed_or_hidden_is_not_shown(recommender: Recommender) -> 
 )
 def test_filters_narrow_the_shelf(recommender: Recommender, filters: Filters, expected: list[str]) -> None:
     assert shown(recommender, filters=filters) == expected
+
+
+def test_an_item_is_shown_from_the_moment_it_is_listed() -> None:
+    listed = {"tea": NOW + timedelta(seconds=1), "mate": NOW, "coffee": NOW.astimezone(timezone(timedelta(hours=-8)))}
+    rows = [row | {"available_from": listed.get(str(row["item_id"]))} for row in ROWS]
+    early = Recommender(Counts(), ItemTable.of(rows, IDS), repeat_surfaces=["home"])
+    assert shown(early)[:3] == ["mate", "coffee", "mug"]
+    later = early.recommend(Request(History.empty(), NOW + timedelta(seconds=1)))
+    assert later[0].item_id == "tea"
 
 
 def test_unknown_items_in_a_history_are_ignored(recommender: Recommender) -> None:

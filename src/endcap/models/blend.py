@@ -39,7 +39,7 @@ def start_weights() -> Floats:
 class BlendedRecommender:
     """Scores every item of its table for any history. See `load`, `save`, `score`, `score_parts`."""
 
-    items: pd.DataFrame  # item_id, title, category, brand, price, seen_in_training; the order is the vocabulary
+    items: pd.DataFrame  # item_id, title, category, brand, price, available_from, seen_in_training, in the vocabulary's order
     model: SequenceModel
     counts: Counts
     target_types: npt.NDArray[np.bool_]  # one flag a type code

@@ -63,9 +63,9 @@ def validate_batch(batch_id: str) -> dict[str, Any]:
     known = _log(settings).read_catalog()
     catalog, events = batch.read_table("catalog.parquet"), batch.events()
     start, end = batch.interval
-    everything = known if catalog is None else batch_checks.merge_catalogs(known, catalog)
-    listed = batch_checks.is_listed(everything)
-    values = batch_checks.parameters(limits, start, end, _datasets(settings).versions(), listed=listed)
+    everything = known if catalog is None else batch_checks.merge_catalogs(known, _readable(catalog))
+    listed, versions = batch_checks.is_listed(everything), _datasets(settings).versions()
+    values = batch_checks.parameters(limits, start, end, versions, listed=listed)
     context = ValidationContext(
         project_root() / "expectations", settings.paths.reports / "validation" / batch_id, batch_id, values
     )
@@ -76,6 +76,8 @@ def validate_batch(batch_id: str) -> dict[str, Any]:
         pattern = code_pattern(settings.paths, batch, limits.catalog_code_pattern)
         done.append(validate("events", batch_checks.event_frame(events, everything, pattern), context))
     outcome = _outcome(settings, batch, done)
+    if events is not None and not events.num_rows and batch_id.startswith("log-") and any(one.added_events for one in versions):
+        outcome["warnings"].append("Not one event came in this interval. Is the shop's front end still sending?")
     batch.write_json("validation.json", outcome)
     logger.info("batch_validated batch_id=%s passed=%s", batch_id, outcome["passed"])
     return {key: outcome[key] for key in ("batch_id", "passed", "reasons", "warnings", "report_url")}
@@ -134,12 +136,12 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
     return {"batch_id": batch_id, "events": cleaned.events.num_rows, **counts}
 
 
-def version_dataset(batch_id: str) -> dict[str, Any]:
+def version_dataset(batch_id: str, run_id: str = "") -> dict[str, Any]:
     """Add the cleaned batch to the newest dataset version. Returns {dataset_version, events, skipped}.
 
     A batch without a new event or item changes nothing: the newest version is returned and `skipped` is true. So it is, with
-    the version that has the batch, when an earlier call made that version; one that was killed before it could say so is
-    answered for by the next.
+    the version that has the batch, when an earlier call made that version. But the run that made it (`run_id`), killed before
+    it could announce the version, gets the first answer again.
     """
     from endcap.pipeline.dataset_writer import write_batch
 
@@ -153,9 +155,11 @@ def version_dataset(batch_id: str) -> dict[str, Any]:
     if not added and not file_items:
         return {"dataset_version": versions[-1].version if versions else None, "events": 0, "skipped": True}
     if batch.has("version.json"):
-        return {**batch.read_json("version.json"), "skipped": True}
+        made_before = batch.read_json("version.json")
+        maker = made_before.pop("run_id", "")
+        return {**made_before, "skipped": not run_id or run_id != maker}
     made = datasets.commit(batch_id, lambda folder: write_batch(batch, folder))
-    batch.write_json("version.json", {"dataset_version": made.version, "events": made.added_events})
+    batch.write_json("version.json", {"dataset_version": made.version, "events": made.added_events, "run_id": run_id})
     logger.info("dataset_versioned dataset_version=%s batch_id=%s", made.version, batch_id)
     return {"dataset_version": made.version, "events": made.added_events, "skipped": False}
 
@@ -251,6 +255,23 @@ def _outcome(settings: Settings, batch: Batch, done: list[Validation]) -> dict[s
         "report": str(relative) if relative else "",
         "report_url": f"{settings.reports_url}/{relative}" if relative else "",
     }
+
+
+def _readable(catalog: pa.Table) -> pa.Table:
+    """The rows of a delivered catalogue that the contract's types can hold; validation says what is wrong with the others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = contracts.catalog_schema()
+    for field in schema:
+        if field.name not in catalog.column_names:
+            return schema.empty_table()
+        if not field.nullable:
+            catalog = catalog.filter(pc.is_valid(catalog[field.name]))
+    try:
+        return catalog.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return schema.empty_table()
 
 
 def _own_events(log: EventLog, batch: Batch, rejected: list[str]) -> tuple[pa.Table, int]:

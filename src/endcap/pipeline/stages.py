@@ -114,11 +114,11 @@ def _item_table(catalog: pd.DataFrame, learnable: pd.DataFrame) -> pd.DataFrame:
 
     from endcap.data.item_text import item_texts
 
-    columns = ["item_id", "title", "description", "brand", "category", "price"]
+    columns = ["item_id", "title", "description", "brand", "category", "price", "available_from"]
     listed = catalog.reindex(columns=columns).drop_duplicates("item_id", keep="last")
     sold = pd.Index(learnable["item_id"].unique()).difference(pd.Index(listed["item_id"]))
     if len(sold):
-        listed = pd.concat([listed, pd.DataFrame({"item_id": sold, "title": ""}).reindex(columns=columns)], ignore_index=True)
+        listed = pd.concat([listed, pd.DataFrame({"item_id": sold, "title": ""})], ignore_index=True)
     return listed.assign(text=item_texts(listed)).sort_values("item_id", kind="stable").reset_index(drop=True)
 
 

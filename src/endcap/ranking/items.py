@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class ItemTable:
     categories: npt.NDArray[Any]  # (I,) text; "" where the shop gives none
     brands: npt.NDArray[Any]  # (I,) text; "" where the shop gives none
     prices: npt.NDArray[np.float64]  # (I,) NaN where unknown
+    listed_from: npt.NDArray[np.float64]  # (I,) seconds since 1970; -inf where the shop does not say
     index: Mapping[str, int] = field(repr=False)
 
     @classmethod
@@ -45,6 +47,7 @@ class ItemTable:
             categories=np.array([row.get("category") or "" for row in found], dtype=object),
             brands=np.array([row.get("brand") or "" for row in found], dtype=object),
             prices=np.array([np.nan if row.get("price") is None else row["price"] for row in found], dtype=np.float64),
+            listed_from=np.array([_seconds(row.get("available_from")) for row in found], dtype=np.float64),
             index={item: position for position, item in enumerate(ids)},
         )
 
@@ -55,9 +58,9 @@ class ItemTable:
         """Where these items stand; unknown ones are left out."""
         return [self.index[item] for item in item_ids if item in self.index]
 
-    def passing(self, filters: Filters) -> Mask:
-        """(I,) true where the item passes. An item of unknown price does not pass a price filter."""
-        allowed = np.ones(len(self), dtype=bool)
+    def passing(self, filters: Filters, now: datetime) -> Mask:
+        """(I,) true where the item is listed by now and passes. An item of unknown price does not pass a price filter."""
+        allowed = self.listed_from <= now.timestamp()
         if filters.categories:
             allowed &= np.isin(self.categories, list(filters.categories))
         if filters.brands:
@@ -67,3 +70,7 @@ class ItemTable:
         if filters.price_max is not None:
             allowed &= self.prices <= filters.price_max
         return allowed
+
+
+def _seconds(listed: datetime | None) -> float:
+    return -np.inf if listed is None else listed.timestamp()

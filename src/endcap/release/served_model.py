@@ -36,15 +36,25 @@ class ServedRecommender(PythonModel):
         k = int(params.get("k") or 10)
         now = _time(str(params["now"])) if params.get("now") else datetime.now(UTC)
         histories = [_history(row, now) for row in model_input.to_dict("records")]
-        scores_BI = self.recommender.score(histories, now)
+        scores_BI = np.where(self._listed(now), self.recommender.score(histories, now), -np.inf)
         item_ids = np.asarray(self.recommender.item_ids, dtype=object)
-        best_BK = np.argsort(-scores_BI, axis=1, kind="stable")[:, :k]
+        best_BK = [
+            row[np.isfinite(scores[row])][:k]
+            for scores, row in zip(scores_BI, np.argsort(-scores_BI, axis=1, kind="stable"), strict=True)
+        ]
         return pd.DataFrame(
             {
                 "item_ids": [[str(item) for item in item_ids[best]] for best in best_BK],
                 "scores": [[float(score) for score in row[best]] for row, best in zip(scores_BI, best_BK, strict=True)],
             }
         )
+
+    def _listed(self, now: datetime) -> Any:
+        """(I,) false where the shop lists the item later."""
+        items = self.recommender.items
+        if "available_from" not in items:
+            return np.ones(len(items), np.bool_)
+        return ~(pd.to_datetime(items["available_from"], utc=True) > pd.Timestamp(now)).to_numpy()
 
 
 def _history(row: dict[Any, Any], now: datetime) -> Any:

@@ -216,7 +216,7 @@ def read_items(directory: Path, item_ids: Sequence[str]) -> ItemTable:
     """The item table of a model directory, in the order in which its model scores."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(directory / "items.parquet", columns=["item_id", "title", "category", "brand", "price"])
+    table = pq.read_table(directory / "items.parquet")
     return ItemTable.of(table.to_pylist(), item_ids)
 
 

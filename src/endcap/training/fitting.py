@@ -30,7 +30,7 @@ from endcap.training.schedule import Curve
 from endcap.training.sequences import make_sequences
 from endcap.training.trainer import train
 
-ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "seen_in_training")
+ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "available_from", "seen_in_training")
 PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked before it is learnt
 MAX_PERIOD_USERS = 2000
 FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
@@ -106,6 +106,7 @@ def learn_blend(
 
     Returns how the newest slice was ranked (rows of evaluation.protocol) by weights that had not learnt it. If it is the only
     slice and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
+    A little too rosy: a full fit chose its epoch on these days. The gates judge on the hold-out, which nothing has seen.
     """
     origin, slices = model.weights.copy(), _slices(start, end)
     examples: list[Example] = []

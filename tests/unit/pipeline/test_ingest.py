@@ -284,6 +284,38 @@ def test_a_version_whose_maker_was_killed_is_announced_by_the_next_run(settings:
     assert ingest.version_dataset(made["batch"])["skipped"]
 
 
+def test_a_run_killed_before_it_announced_its_version_announces_it(settings: Settings) -> None:
+    landed = land_tables(week(), catalog(), source="history", settings=settings)["batch_id"]
+    batch = ingest.collect_batch(START.isoformat(), (START + 7 * DAY).isoformat(), landed)["batch_id"]
+    ingest.validate_batch(batch)
+    ingest.clean_batch(batch)
+    made = ingest.version_dataset(batch, "run-1")
+    assert ingest.version_dataset(batch, "run-1") == made == {"dataset_version": "dataset-1", "events": 40, "skipped": False}
+    assert ingest.version_dataset(batch, "run-2")["skipped"]
+    assert ingest.version_dataset(batch)["skipped"]
+
+
+@pytest.mark.parametrize("broken", ["title", "available_from", "item_id"])
+def test_a_broken_catalogue_is_quarantined(settings: Settings, broken: str) -> None:
+    rows = catalog().to_pylist()
+    rows[1][broken] = None
+    mixed = pa.Table.from_pylist(rows, schema=pa.schema([field.with_nullable(True) for field in contracts.catalog_schema()]))
+    with pytest.raises(BatchRejected, match=broken):
+        take(land_tables(week(), mixed, source="history", settings=settings)["batch_id"])
+    assert EventLog(settings.event_log_url).read_catalog().num_rows == 0
+
+
+def test_an_interval_without_events_is_warned_of_once_there_were_some(settings: Settings, log: EventLog) -> None:
+    log.append(week())
+    before = ingest.collect_batch((START - 7 * DAY).isoformat(), START.isoformat())["batch_id"]
+    assert ingest.validate_batch(before)["warnings"] == []
+    take()
+    empty = ingest.collect_batch((START + 7 * DAY).isoformat(), (START + 8 * DAY).isoformat())["batch_id"]
+    judged = ingest.validate_batch(empty)
+    assert judged["passed"]
+    assert "still sending" in judged["warnings"][0]
+
+
 def test_a_batch_of_the_log_is_named_by_its_instants(settings: Settings, log: EventLog) -> None:
     log.append(week())
     first = ingest.collect_batch("2011-11-07T00:00:30+00:00", "2011-11-14T00:00:00+00:00")
