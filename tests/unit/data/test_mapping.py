@@ -125,6 +125,20 @@ BROKEN = {
     "utf-16": ("id,sku\n1,a\n".encode("utf-16"), "zero bytes"),
     "ragged": (b"id,sku\n1,a\n2\n", "no regular table"),
     "cut in a quote": (b'id,sku\n1,"a\n' + b"2,b\n" * 5, "a quote that does not end"),
+    "only newlines": (b"\n" * 10, "has no rows"),
+    "a header without end": (b"id,sku", "has no rows"),
+    "a column twice": (b"id,price,price\n1,2,3\n", "two columns of one name; got 'price'"),
+    "a line of 20 MiB": (b"id,sku\n1," + b"x" * (20 * 2**20) + b"\n2,b\n", "a line that is too long"),
+}
+SOUND = {
+    "a blank first line": (b"\nsku,n\n00123,1\n", "sku", "utf-8"),
+    "a separator in a quoted name": (b'"sku, code",n\n00123,1\n', "sku, code", "utf-8"),
+    "blanks around a name": (b"n, sku \n1,00123\n", " sku ", "utf-8"),
+    "a quote in a name": (b'"sku ""new""",n\n00123,1\n', 'sku "new"', "utf-8"),
+    "a byte order mark": (b"\xef\xbb\xbfsku,n\n00123,1\n", "sku", "utf-8"),
+    "names that are missing": (b"sku,,\n00123,,\n", "sku", "utf-8"),
+    "utf-16 with a byte of a quote": ("sku,n\n00123,\u2200\n".encode("utf-16"), "sku", "utf-16"),
+    "utf-16 of several blocks": (("sku,n\n" + '00123,"ž🐎\u2200\n"\n' * 200_000).encode("utf-16"), "sku", "utf-16"),
 }
 
 
@@ -133,6 +147,27 @@ def test_a_broken_csv_says_what_is_wrong(tmp_path: Path, case: str) -> None:
     content, words = BROKEN[case]
     with pytest.raises(InputError, match=words):
         read_table(csv(tmp_path, content))
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_a_code_keeps_its_zeros_under_any_header(tmp_path: Path, case: str) -> None:
+    content, name, encoding = SOUND[case]
+    column = read_table(csv(tmp_path, content), encoding=encoding)[name]
+    assert column.type == pa.string()
+    assert set(column.to_pylist()) == {"00123"}
+
+
+def test_a_line_at_the_limit_is_read(tmp_path: Path) -> None:
+    row = b"1," + b"x" * (MAX_LINE_BYTES - 2) + b"\n"
+    assert read_table(csv(tmp_path, b"id,sku\n" + row * 2)).num_rows == 2
+    with pytest.raises(InputError, match="too long"):
+        read_table(csv(tmp_path, b"id,sku\n" + row.replace(b"\n", b"x\n")))
+
+
+def test_a_parquet_with_a_column_twice_names_it(tmp_path: Path) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["price", "price"]), tmp_path / "events.parquet")
+    with pytest.raises(InputError, match="two columns of one name; got 'price'"):
+        read_table(tmp_path / "events.parquet")
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
