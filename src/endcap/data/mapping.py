@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,42 @@ def _compilable(pattern: str) -> str:
     return pattern
 
 
+def _known_zone(zone: str) -> str:
+    import pandas as pd
+
+    try:
+        pd.Timestamp(0, tz=zone)
+    except (LookupError, ValueError, OSError) as error:
+        raise ValueError("is no time zone that is known here; write it as Europe/Berlin, UTC or +01:00") from error
+    return zone
+
+
+def _time_format(form: str) -> str:
+    import pandas as pd
+
+    if form != "ISO8601" and "%" not in form:
+        raise ValueError("is neither ISO8601 nor a strptime pattern such as %d.%m.%Y %H:%M:%S")
+    try:
+        pd.to_datetime(pd.Series(["no time"]), format=form, errors="coerce")
+    except (ValueError, re.error) as error:
+        raise ValueError(f"is no strptime pattern ({error}); write one such as %d.%m.%Y %H:%M:%S") from error
+    return form
+
+
+def _separates(separator: str) -> str:
+    if not separator.isascii() or separator in '"\r\n\0':
+        raise ValueError("cannot separate columns: it must be an ASCII character such as , ; | or a tab, and no quote")
+    return separator
+
+
+def _text_encoding(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"is no encoding that is known here ({error}); write it as utf-8, utf-16 or cp1252") from error
+    return encoding
+
+
 CodePattern = Annotated[str, Field(min_length=1), AfterValidator(_compilable)]
 
 
@@ -51,13 +88,13 @@ class Joined(_Part):
 
 
 class TimeFormat(_Part):
-    format: str = Field("ISO8601", description="strptime pattern, or ISO8601.")
-    zone: str = Field("UTC", description="Of times that carry none.")
+    format: Annotated[str, AfterValidator(_time_format)] = Field("ISO8601", description="strptime pattern, or ISO8601.")
+    zone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", description="Of times that carry none.")
 
 
 class Csv(_Part):
-    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    encoding: str = "utf-8"
+    separator: Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_separates)] = ","
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = "utf-8"
     decimal: Literal[".", ","] = "."
 
 
@@ -143,8 +180,9 @@ class _Reader:
     def __init__(self, table: pa.Table, mapping: Mapping, strict: bool) -> None:
         import pandas as pd
 
-        self.table, self.mapping, self.strict = table, mapping, strict
-        self.frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        self.known: list[str] = table.column_names
+        self.table, self.mapping, self.strict = _as_text(_mapped_columns(table, mapping)), mapping, strict
+        self.frame: pd.DataFrame = self.table.to_pandas(ignore_metadata=True)
         self.problems: list[str] = []
         self.unreadable = pd.Series("", index=self.frame.index, dtype=object)
 
@@ -174,7 +212,7 @@ class _Reader:
         wanted = [source] if isinstance(source, str) else source.join
         for column in wanted:
             if column not in self.frame.columns:
-                hint = _nearest(column, [str(known) for known in self.frame.columns])
+                hint = _nearest(column, self.known)
                 if self.strict:
                     raise InputError(f"the file has no such column (mapped to {name})", field=column, action=hint)
                 self.problems.append(f"The file has no column {column!r} (mapped to {name}). {hint}")
@@ -238,6 +276,30 @@ class _Reader:
         if bad.any():
             notes = name + "=" + values[bad].map(repr).str.slice(0, 60)
             self.unreadable[bad] = (self.unreadable[bad] + " " + notes).str.strip()
+
+
+def _mapped_columns(table: pa.Table, mapping: Mapping) -> pa.Table:
+    """What the mapping uses; without names that stand twice, which could mean either."""
+    wanted = {name for source in mapping.columns.values() for name in ([source] if isinstance(source, str) else source.join)}
+    count = Counter(table.column_names)
+    return table.select([i for i, name in enumerate(table.column_names) if name in wanted and count[name] == 1])
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """Binary columns as text. Parquet writers leave out that a column is text, or write what is none."""
+    import pyarrow as pa
+
+    for index, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        try:
+            if kind in (pa.binary(), pa.large_binary(), pa.binary_view()) or pa.types.is_fixed_size_binary(kind):
+                table = table.set_column(index, field.name, table[index].cast(pa.large_string()))
+            elif kind in (pa.string(), pa.large_string(), pa.string_view()):
+                table[index].validate(full=True)
+        except pa.ArrowException as error:
+            action = "Write the column as UTF-8 text, or map another."
+            raise InputError("the file's column is no UTF-8 text", field=field.name, value=str(kind), action=action) from error
+    return table
 
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -170,6 +170,29 @@ def test_a_parquet_with_a_column_twice_names_it(tmp_path: Path) -> None:
         read_table(tmp_path / "events.parquet")
 
 
+BYTES: list[Any] = [pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int32(), pa.binary())]
+
+
+@pytest.mark.parametrize("kind", BYTES, ids=str)
+def test_bytes_in_parquet_are_text_or_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    for code in (b"012", b"\xff12"):
+        columns = {"id": ["1"], "at": ["2011-11-07"], "who": ["1"], "qty": [1], "price": [1], "picture": [b"\xff"]}
+        table = pa.table(columns).append_column("sku", pa.array([code]).cast(kind))
+        pq.write_table(table, tmp_path / "events.parquet")
+        read = read_table(tmp_path / "events.parquet")
+        if code == b"012":
+            assert apply_mapping(read, mapping(), KEY).table["item_id"].to_pylist() == ["012"]
+        else:
+            with pytest.raises(InputError, match="sku: the file's column is no UTF-8 text"):
+                apply_mapping(read, mapping(), KEY)
+
+
+def test_a_text_column_that_is_no_text_is_refused() -> None:
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    with pytest.raises(InputError, match="sku: the file's column is no UTF-8 text"):
+        apply_mapping(pa.table({"sku": broken}), mapping(), KEY, strict=False)
+
+
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "one_line.csv"
     with path.open("wb") as file:
@@ -213,10 +236,18 @@ def test_a_file_that_is_not_there_or_of_another_kind(tmp_path: Path) -> None:
         ("kolumns: {}", "columns: Field required|kolumns"),
         ("columns: [", "cannot be read"),
         ("kind: orders\ncolumns: {}", "kind: Input should be 'events' or 'catalog'"),
+        ("columns: {}\ntime: {zone: Mars/Phobos}", "time.zone: .*no time zone.*got 'Mars/Phobos'"),
+        ("columns: {}\ntime: {zone: ''}", "time.zone: .*no time zone"),
+        ("columns: {}\ntime: {format: '%q'}", "time.format: .*no strptime pattern.*got '%q'"),
+        ("columns: {}\ntime: {format: '%Y %Y'}", "time.format: .*no strptime pattern"),
+        ("columns: {}\ntime: {format: YYYY-MM-DD}", "time.format: .*neither ISO8601 nor a strptime pattern"),
+        ("columns: {}\ncsv: {separator: §}", "csv.separator: .*ASCII character.*got '§'"),
+        ("columns: {}\ncsv: {encoding: utf-99}", "csv.encoding: .*no encoding.*got 'utf-99'"),
+        ("columns: {}\ncsv: {encoding: hex}", "csv.encoding: .*no encoding"),
     ],
 )
 def test_a_wrong_mapping_names_the_key(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "mapping.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         load_mapping(path)
