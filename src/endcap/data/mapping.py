@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNREADABLE = "unreadable"
-_OWN_ZONE = r"(?:Z|:\d\d(?:[.,]\d+)? ?[+-]\d\d:?\d\d)$"
+_OFFSET = r"(?:[.,]\d+)? ?[+-]\d\d(?::?\d\d)?"
+_OWN_ZONE = rf"(?:Z|:\d\d{_OFFSET})$"
+_OWN_ZONE_ISO = rf"(?:Z|\d[T ]\d\d(?::?\d\d){{0,2}}{_OFFSET})$"  # after an hour at least: the -01 of a plain date is its day
 
 
 def _compilable(pattern: str) -> str:
@@ -254,10 +256,10 @@ class _Reader:
         import pandas as pd
 
         if pd.api.types.is_datetime64_any_dtype(values):
-            times = values if values.dt.tz is not None else self._in_zone(values)
+            times = self._in_zone(values)
         else:
-            own_zone = values.astype(str).str.contains(_OWN_ZONE)
             form = self.mapping.time.format
+            own_zone = values.astype(str).str.contains(_own_zone(form))
             zoned = pd.to_datetime(values.where(own_zone), format=form, errors="coerce", utc=True)
             local = pd.to_datetime(values.where(~own_zone), format=form, errors="coerce")
             times = zoned.fillna(self._in_zone(local))
@@ -267,6 +269,8 @@ class _Reader:
 
     def _in_zone(self, times: pd.Series[Any]) -> pd.Series[Any]:
         """Local times as UTC. The hour that comes twice in autumn is taken as winter's; the one missing in spring moves on."""
+        if times.dt.tz is not None:
+            return times
         winter = [False] * len(times)
         local = times.dt.tz_localize(self.mapping.time.zone, ambiguous=winter, nonexistent="shift_forward")
         utc: pd.Series[Any] = local.dt.tz_convert("UTC")
@@ -300,6 +304,13 @@ def _as_text(table: pa.Table) -> pa.Table:
             action = "Write the column as UTF-8 text, or map another."
             raise InputError("the file's column is no UTF-8 text", field=field.name, value=str(kind), action=action) from error
     return table
+
+
+def _own_zone(form: str) -> str:
+    """Regular expression of the times that carry their zone; a pattern with %z or %Z reads no others."""
+    if form == "ISO8601":
+        return _OWN_ZONE_ISO
+    return "" if "%z" in form or "%Z" in form else _OWN_ZONE
 
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:

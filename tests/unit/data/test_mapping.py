@@ -193,6 +193,25 @@ def test_a_text_column_that_is_no_text_is_refused() -> None:
         apply_mapping(pa.table({"sku": broken}), mapping(), KEY, strict=False)
 
 
+TEN = datetime(2024, 1, 1, 10, tzinfo=UTC)
+TIMES = {
+    "PostgreSQL's": ("ISO8601", ["2024-01-01 10:00:00+00", "2024-01-01 12:00:00.000+02"], [TEN, TEN]),
+    "with and without a zone": ("ISO8601", ["2024-01-01 10:00:00+00", "2024-01-01 05:00:00"], [TEN, TEN]),
+    "a plain date": ("ISO8601", ["2024-01-01", "2024-01-01 10:00:00+00"], [datetime(2024, 1, 1, 5, tzinfo=UTC), TEN]),
+    "an hour alone": ("ISO8601", ["2024-01-01 12+02", "20240101T1000-00", "2024-01-01 05"], [TEN, TEN, TEN]),
+    "an offset in the pattern": ("%d.%m.%Y %H %z", ["01.01.2024 12 +02", "01.01.2024 12 +0200"], [None, TEN]),
+    "a pattern with a dash": ("%H %d-%m-%y", ["05 01-01-24"], [TEN]),
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_a_time_is_of_its_own_zone_or_of_the_mapping_s(case: str) -> None:
+    form, texts, expected = TIMES[case]
+    table = pa.table({name: ["1"] * len(texts) for name in COLUMNS.values()} | {"at": texts})
+    shop = mapping(time={"format": form, "zone": "-05:00"})
+    assert apply_mapping(table, shop, KEY).table["time"].to_pylist() == expected
+
+
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "one_line.csv"
     with path.open("wb") as file:
