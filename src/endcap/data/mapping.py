@@ -29,6 +29,7 @@ UNREADABLE = "unreadable"
 _OFFSET = r"(?:[.,]\d+)? ?[+-]\d\d(?::?\d\d)?"
 _OWN_ZONE = rf"(?:Z|:\d\d{_OFFSET})$"
 _OWN_ZONE_ISO = rf"(?:Z|\d[T ]\d\d(?::?\d\d){{0,2}}{_OFFSET})$"  # after an hour at least: the -01 of a plain date is its day
+_GROUPED = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?$"  # 1.234,50
 
 
 def _compilable(pattern: str) -> str:
@@ -232,9 +233,8 @@ class _Reader:
     def _numbers(self, name: str, values: pd.Series[Any]) -> pd.Series[Any]:
         import pandas as pd
 
-        texts = values
-        if self.mapping.csv.decimal == "," and values.dtype == object:
-            texts = values.where(values.isna(), values.astype(str).str.replace(".", "", regex=False).str.replace(",", "."))
+        is_text = pd.api.types.infer_dtype(values, skipna=True) == "string"
+        texts = _decimal_points(values) if is_text and self.mapping.csv.decimal == "," else values
         numbers = pd.to_numeric(texts, errors="coerce").astype(float)
         self._note(name, values, numbers.isna() & (values.notna() | self._is_nan(name)))
         return numbers
@@ -311,6 +311,21 @@ def _own_zone(form: str) -> str:
     if form == "ISO8601":
         return _OWN_ZONE_ISO
     return "" if "%z" in form or "%Z" in form else _OWN_ZONE
+
+
+def _decimal_points(values: pd.Series[Any]) -> pd.Series[Any]:
+    """1.234,50 → 1234.50 and 2,5 → 2.5. Any other dot is kept from being read: 2.50 is no 250."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(pa.array(values, pa.large_string(), from_pandas=True))
+    dotted = pc.match_substring(texts, ".")
+    grouped = pc.match_substring_regex(texts, _GROUPED)
+    texts = pc.if_else(grouped, pc.replace_substring(texts, ".", ""), texts)
+    readable = pc.or_(pc.invert(dotted), grouped)
+    points = pc.replace_substring(pc.if_else(readable, texts, None), ",", ".")
+    return pd.Series(points.to_numpy(zero_copy_only=False), index=values.index, dtype=object)
 
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,36 @@ def test_a_time_is_of_its_own_zone_or_of_the_mapping_s(case: str) -> None:
     table = pa.table({name: ["1"] * len(texts) for name in COLUMNS.values()} | {"at": texts})
     shop = mapping(time={"format": form, "zone": "-05:00"})
     assert apply_mapping(table, shop, KEY).table["time"].to_pylist() == expected
+
+
+COMMA = mapping(csv={"decimal": ","})
+DECIMALS = {
+    "2,50": 2.5,
+    " 2,50 ": 2.5,
+    "-1.234.567,5": -1234567.5,
+    "1.250": 1250.0,
+    "1250": 1250.0,
+    "2.50": None,
+    "0.250": None,
+    "1,234.50": None,
+    "1.2345": None,
+    "12.34,5": None,
+}
+
+
+def test_a_decimal_comma_makes_no_dot_vanish() -> None:
+    count = len(DECIMALS)
+    columns = {name: ["1"] * count for name in COLUMNS.values()} | {"at": ["2011-11-07"] * count, "price": list(DECIMALS)}
+    mapped = apply_mapping(pa.table(columns), COMMA, KEY).table
+    assert mapped["price"].to_pylist() == list(DECIMALS.values())
+    bad = [f"price={text!r}" if number is None else None for text, number in DECIMALS.items()]
+    assert mapped["unreadable"].to_pylist() == bad
+
+
+def test_a_number_that_is_no_text_has_no_decimal_comma() -> None:
+    columns: dict[str, Any] = {name: ["1"] for name in COLUMNS.values()}
+    table = pa.table(columns | {"at": ["2011-11-07"], "price": [Decimal("2.500")]})
+    assert apply_mapping(table, COMMA, KEY).table["price"].to_pylist() == [2.5]
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
