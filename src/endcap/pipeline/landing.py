@@ -44,6 +44,8 @@ def land_file(
     settings = load_settings()
     mapping = load_mapping(mapping_path)
     table = read_table(path, separator=mapping.csv.separator, encoding=mapping.csv.encoding)
+    if not table.num_rows:
+        raise InputError("has no rows", field=str(path), action="Deliver it again; was its writing cut short?")
     key = pseudonym_key(settings.pseudonym_key, settings.paths.secrets)
     mapped = apply_mapping(table, mapping, key, strict=strict)
     digest = hashlib.sha256(_file_digest(path) + mapping.model_dump_json().encode())

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fixtures.poison import poisoned
 
@@ -218,6 +219,27 @@ def test_a_shop_s_own_csv_lands_without_raw_ids(settings: Settings, tmp_path: Pa
     with pytest.raises(InputError, match="skuu"):
         land_file(path, mapping)
     assert land_file(path, mapping, strict=False)["problems"]
+
+
+EVENTS = "columns: {event_id: id, item_id: sku, time: at}\nconstants: {type: purchase}\n"
+CATALOG = "kind: catalog\ncolumns: {item_id: sku, title: name}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "mapping"),
+    [("id,sku,at\n", "events.csv", EVENTS), ("", "events.parquet", EVENTS), ("sku,name\n", "catalog.csv", CATALOG)],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_file_without_rows_is_refused(
+    settings: Settings, tmp_path: Path, text: str, name: str, mapping: str, strict: bool
+) -> None:
+    (tmp_path / "mapping.yaml").write_text(mapping)
+    (tmp_path / name).write_text(text)
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({column: pa.array([], pa.string()) for column in ("id", "sku", "at")}), tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: has no rows"):
+        land_file(tmp_path / name, tmp_path / "mapping.yaml", strict=strict)
+    assert not settings.paths.landing.exists() or not any(settings.paths.landing.iterdir())
 
 
 ODD = ["SKU-1", "tea for two", "a/b/c", "žlutý kůň 🐎", "x" * 128]
