@@ -242,6 +242,24 @@ def test_a_file_without_rows_is_refused(
     assert not settings.paths.landing.exists() or not any(settings.paths.landing.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("start", "end"), [(START + 30 * DAY, None), (START + DAY, START), (START, START), (None, START - DAY)]
+)
+def test_an_interval_that_ends_before_it_starts_is_refused(
+    settings: Settings, start: datetime | None, end: datetime | None
+) -> None:
+    with pytest.raises(InputError, match=r"start: is not before the end; got '2011-.*ends at 2011-"):
+        land_tables(week(), source="reversed", start=start, end=end, settings=settings)
+    assert not settings.paths.landing.exists() or not any(settings.paths.landing.iterdir())
+
+
+def test_a_file_from_the_future_lands_to_be_rejected(settings: Settings) -> None:
+    future = week(start=datetime.now(UTC) + 30 * DAY)
+    landed = land_tables(future, source="future", settings=settings)["batch_id"]
+    with pytest.raises(BatchRejected, match="time"):
+        take(landed)
+
+
 ODD = ["SKU-1", "tea for two", "a/b/c", "žlutý kůň 🐎", "x" * 128]
 
 
