@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNREADABLE = "unreadable"
-_OWN_ZONE = r"(?:Z|:\d\d(?:[.,]\d+)? ?[+-]\d\d:?\d\d)$"
+_OFFSET = r"(?:[.,]\d+)? ?[+-]\d\d(?::?\d\d)?"
+_OWN_ZONE = rf"(?:Z|:\d\d{_OFFSET})$"
+_OWN_ZONE_ISO = rf"(?:Z|\d[T ]\d\d(?::?\d\d){{0,2}}{_OFFSET})$"  # after an hour at least: the -01 of a plain date is its day
+_GROUPED = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?$"  # 1.234,50
 
 
 def _compilable(pattern: str) -> str:
@@ -34,6 +38,42 @@ def _compilable(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"is no regular expression ({error})") from error
     return pattern
+
+
+def _known_zone(zone: str) -> str:
+    import pandas as pd
+
+    try:
+        pd.Timestamp(0, tz=zone)
+    except (LookupError, ValueError, OSError) as error:
+        raise ValueError("is no time zone that is known here; write it as Europe/Berlin, UTC or +01:00") from error
+    return zone
+
+
+def _time_format(form: str) -> str:
+    import pandas as pd
+
+    if form != "ISO8601" and "%" not in form:
+        raise ValueError("is neither ISO8601 nor a strptime pattern such as %d.%m.%Y %H:%M:%S")
+    try:
+        pd.to_datetime(pd.Series(["no time"]), format=form, errors="coerce")
+    except (ValueError, re.error) as error:
+        raise ValueError(f"is no strptime pattern ({error}); write one such as %d.%m.%Y %H:%M:%S") from error
+    return form
+
+
+def _separates(separator: str) -> str:
+    if not separator.isascii() or separator in '"\r\n\0':
+        raise ValueError("cannot separate columns: it must be an ASCII character such as , ; | or a tab, and no quote")
+    return separator
+
+
+def _text_encoding(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"is no encoding that is known here ({error}); write it as utf-8, utf-16 or cp1252") from error
+    return encoding
 
 
 CodePattern = Annotated[str, Field(min_length=1), AfterValidator(_compilable)]
@@ -51,13 +91,13 @@ class Joined(_Part):
 
 
 class TimeFormat(_Part):
-    format: str = Field("ISO8601", description="strptime pattern, or ISO8601.")
-    zone: str = Field("UTC", description="Of times that carry none.")
+    format: Annotated[str, AfterValidator(_time_format)] = Field("ISO8601", description="strptime pattern, or ISO8601.")
+    zone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", description="Of times that carry none.")
 
 
 class Csv(_Part):
-    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    encoding: str = "utf-8"
+    separator: Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_separates)] = ","
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = "utf-8"
     decimal: Literal[".", ","] = "."
 
 
@@ -143,8 +183,9 @@ class _Reader:
     def __init__(self, table: pa.Table, mapping: Mapping, strict: bool) -> None:
         import pandas as pd
 
-        self.table, self.mapping, self.strict = table, mapping, strict
-        self.frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        self.known: list[str] = table.column_names
+        self.table, self.mapping, self.strict = _as_text(_mapped_columns(table, mapping)), mapping, strict
+        self.frame: pd.DataFrame = self.table.to_pandas(ignore_metadata=True)
         self.problems: list[str] = []
         self.unreadable = pd.Series("", index=self.frame.index, dtype=object)
 
@@ -174,7 +215,7 @@ class _Reader:
         wanted = [source] if isinstance(source, str) else source.join
         for column in wanted:
             if column not in self.frame.columns:
-                hint = _nearest(column, [str(known) for known in self.frame.columns])
+                hint = _nearest(column, self.known)
                 if self.strict:
                     raise InputError(f"the file has no such column (mapped to {name})", field=column, action=hint)
                 self.problems.append(f"The file has no column {column!r} (mapped to {name}). {hint}")
@@ -192,9 +233,8 @@ class _Reader:
     def _numbers(self, name: str, values: pd.Series[Any]) -> pd.Series[Any]:
         import pandas as pd
 
-        texts = values
-        if self.mapping.csv.decimal == "," and values.dtype == object:
-            texts = values.where(values.isna(), values.astype(str).str.replace(".", "", regex=False).str.replace(",", "."))
+        is_text = pd.api.types.infer_dtype(values, skipna=True) == "string"
+        texts = _decimal_points(values) if is_text and self.mapping.csv.decimal == "," else values
         numbers = pd.to_numeric(texts, errors="coerce").astype(float)
         self._note(name, values, numbers.isna() & (values.notna() | self._is_nan(name)))
         return numbers
@@ -216,10 +256,10 @@ class _Reader:
         import pandas as pd
 
         if pd.api.types.is_datetime64_any_dtype(values):
-            times = values if values.dt.tz is not None else self._in_zone(values)
+            times = self._in_zone(values)
         else:
-            own_zone = values.astype(str).str.contains(_OWN_ZONE)
             form = self.mapping.time.format
+            own_zone = values.astype(str).str.contains(_own_zone(form))
             zoned = pd.to_datetime(values.where(own_zone), format=form, errors="coerce", utc=True)
             local = pd.to_datetime(values.where(~own_zone), format=form, errors="coerce")
             times = zoned.fillna(self._in_zone(local))
@@ -229,6 +269,8 @@ class _Reader:
 
     def _in_zone(self, times: pd.Series[Any]) -> pd.Series[Any]:
         """Local times as UTC. The hour that comes twice in autumn is taken as winter's; the one missing in spring moves on."""
+        if times.dt.tz is not None:
+            return times
         winter = [False] * len(times)
         local = times.dt.tz_localize(self.mapping.time.zone, ambiguous=winter, nonexistent="shift_forward")
         utc: pd.Series[Any] = local.dt.tz_convert("UTC")
@@ -238,6 +280,52 @@ class _Reader:
         if bad.any():
             notes = name + "=" + values[bad].map(repr).str.slice(0, 60)
             self.unreadable[bad] = (self.unreadable[bad] + " " + notes).str.strip()
+
+
+def _mapped_columns(table: pa.Table, mapping: Mapping) -> pa.Table:
+    """What the mapping uses; without names that stand twice, which could mean either."""
+    wanted = {name for source in mapping.columns.values() for name in ([source] if isinstance(source, str) else source.join)}
+    count = Counter(table.column_names)
+    return table.select([i for i, name in enumerate(table.column_names) if name in wanted and count[name] == 1])
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """Binary columns as text. Parquet writers leave out that a column is text, or write what is none."""
+    import pyarrow as pa
+
+    for index, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        try:
+            if kind in (pa.binary(), pa.large_binary(), pa.binary_view()) or pa.types.is_fixed_size_binary(kind):
+                table = table.set_column(index, field.name, table[index].cast(pa.large_string()))
+            elif kind in (pa.string(), pa.large_string(), pa.string_view()):
+                table[index].validate(full=True)
+        except pa.ArrowException as error:
+            action = "Write the column as UTF-8 text, or map another."
+            raise InputError("the file's column is no UTF-8 text", field=field.name, value=str(kind), action=action) from error
+    return table
+
+
+def _own_zone(form: str) -> str:
+    """Regular expression of the times that carry their zone; a pattern with %z or %Z reads no others."""
+    if form == "ISO8601":
+        return _OWN_ZONE_ISO
+    return "" if "%z" in form or "%Z" in form else _OWN_ZONE
+
+
+def _decimal_points(values: pd.Series[Any]) -> pd.Series[Any]:
+    """1.234,50 → 1234.50 and 2,5 → 2.5. Any other dot is kept from being read: 2.50 is no 250."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(pa.array(values, pa.large_string(), from_pandas=True))
+    dotted = pc.match_substring(texts, ".")
+    grouped = pc.match_substring_regex(texts, _GROUPED)
+    texts = pc.if_else(grouped, pc.replace_substring(texts, ".", ""), texts)
+    readable = pc.or_(pc.invert(dotted), grouped)
+    points = pc.replace_substring(pc.if_else(readable, texts, None), ",", ".")
+    return pd.Series(points.to_numpy(zero_copy_only=False), index=values.index, dtype=object)
 
 
 def _texts(values: pd.Series[Any]) -> pd.Series[Any]:

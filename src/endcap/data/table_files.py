@@ -5,6 +5,8 @@ Not here: what the columns mean (`mapping.py`).
 
 from __future__ import annotations
 
+import codecs
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,8 @@ def read_table(path: Path, *, separator: str = ",", encoding: str = "utf-8") -> 
     """The file's rows. Columns of a CSV are strings (empty: null), so that no code loses its zeros; Parquet keeps its types.
 
     Raises:
-        InputError: missing, empty, truncated, no table, in another encoding, or with a line over 16 MiB.
+        InputError: missing, empty, truncated, no table, in another encoding, with a line over 16 MiB (as UTF-8), or with
+            two columns of one name.
     """
     name = path.name.lower()
     if not name.endswith(_PARQUET + _CSV):
@@ -44,7 +47,9 @@ def _read_parquet(path: Path) -> pa.Table:
 
     try:
         with path.open("rb") as file:
-            return pq.read_table(file)
+            parquet = pq.ParquetFile(file)
+            _check_names(path, parquet.schema_arrow.names)
+            return parquet.read()
     except (pa.ArrowException, OSError) as error:
         action = "It is truncated or no Parquet file: deliver it again."
         raise InputError(f"cannot be read ({_first_line(error)})", field=str(path), action=action) from error
@@ -54,47 +59,76 @@ def _read_csv(path: Path, separator: str, encoding: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv as pc
 
+    read = pc.ReadOptions(block_size=MAX_LINE_BYTES)
+    parse = pc.ParseOptions(delimiter=separator, newlines_in_values=True)
     try:
-        with pa.input_stream(str(path)) as stream:
-            head = stream.read(64 * 1024)
-        if b"\0" in head and "16" not in encoding and "32" not in encoding:
-            action = "Set csv.encoding in the mapping, e.g. utf-16."
-            raise InputError("holds zero bytes: UTF-16 or no text", field=str(path), action=action)
-        _check_quotes(path)
-        header = head.decode(encoding, errors="ignore").lstrip("\ufeff").splitlines()[0]
-        names = [part.strip().strip('"') for part in header.split(separator)]
-        with pa.input_stream(str(path)) as stream:
-            table = pc.read_csv(
-                stream,
-                read_options=pc.ReadOptions(encoding=encoding, block_size=MAX_LINE_BYTES),
-                parse_options=pc.ParseOptions(delimiter=separator, newlines_in_values=True),
-                convert_options=pc.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
-                ),
-            )
-    except (pa.ArrowException, OSError, LookupError, UnicodeError, EOFError, IndexError) as error:
+        _check_bytes(path, encoding)
+        _check_lines(path, encoding)
+        with _open_utf8(path, encoding) as stream, pc.open_csv(stream, read_options=read, parse_options=parse) as first:
+            names = first.schema.names  # as the reader itself splits the header, quotes and blanks included
+        _check_names(path, names)
+        texts = pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True)
+        with _open_utf8(path, encoding) as stream:
+            return pc.read_csv(stream, read_options=read, parse_options=parse, convert_options=texts)
+    except (pa.ArrowException, OSError, LookupError, UnicodeError, EOFError) as error:
         raise _explain(path, error, encoding) from error
-    return table
 
 
-def _check_quotes(path: Path) -> None:
-    """An odd number of quotes: one does not end, and the reader would take the rest of the file as a single value."""
+def _open_utf8(path: Path, encoding: str) -> pa.NativeFile:
+    """The file's text as UTF-8 bytes, whatever it is written in and whether it is compressed."""
     import pyarrow as pa
 
-    quotes = 0
+    stream = pa.input_stream(str(path))
+    if codecs.lookup(encoding).name == "utf-8":
+        return stream
+    return pa.transcoding_input_stream(stream, encoding, "utf-8")
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """Columns without a name may repeat: a line's last separators make them, and no mapping means them."""
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        action = "Rename or drop one of them in the export: a mapping could mean either."
+        raise InputError("has two columns of one name", field=str(path), value=twice[0], action=action)
+
+
+def _check_bytes(path: Path, encoding: str) -> None:
+    import pyarrow as pa
+
     with pa.input_stream(str(path)) as stream:
+        head = stream.read(64 * 1024)
+    if b"\0" in head and "16" not in encoding and "32" not in encoding:
+        action = "Set csv.encoding in the mapping, e.g. utf-16."
+        raise InputError("holds zero bytes: UTF-16 or no text", field=str(path), action=action)
+
+
+def _check_lines(path: Path, encoding: str) -> None:
+    """No line over the limit, and no quote without end: the reader would take the rest of the file as a single value."""
+    quotes = open_bytes = 0
+    with _open_utf8(path, encoding) as stream:
         while block := stream.read(1024 * 1024):
             quotes += block.count(b'"')
+            ends = [place for place in (block.find(b"\n"), block.find(b"\r")) if place >= 0]
+            if open_bytes + min(ends, default=len(block)) > MAX_LINE_BYTES:
+                raise _too_long(path)
+            last = max(block.rfind(b"\n"), block.rfind(b"\r"))
+            open_bytes = len(block) - last - 1 if ends else open_bytes + len(block)
     if quotes % 2:
         action = "The file is truncated inside a quoted value, or a quote in a text is not doubled."
         raise InputError("has a quote that does not end", field=str(path), action=action)
 
 
+def _too_long(path: Path) -> InputError:
+    action = f"Lines may have {MAX_LINE_BYTES // 2**20} MiB; is the file one line, or does a quote not end?"
+    return InputError("has a line that is too long", field=str(path), action=action)
+
+
 def _explain(path: Path, error: Exception, encoding: str) -> InputError:
     text = str(error)
-    if "straddling" in text or "block" in text:
-        action = f"Lines may have {MAX_LINE_BYTES // 2**20} MiB; is the file one line, or does a quote not end?"
-        return InputError("has a line that is too long", field=str(path), action=action)
+    if "Empty CSV" in text:
+        action = "It is blank, or a header alone: deliver it again; was its writing cut short?"
+        return InputError("has no rows", field=str(path), action=action)
+    if "straddling" in text:
+        return _too_long(path)
     if "UTF8" in text.upper().replace("-", "") or isinstance(error, UnicodeError | LookupError):
         action = "Set csv.encoding in the mapping to what the file is written in, e.g. cp1252."
         return InputError(f"is not {encoding} text", field=str(path), value=_first_line(error), action=action)

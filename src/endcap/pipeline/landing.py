@@ -35,7 +35,7 @@ def land_file(
     mapping names and the file lacks is an error here; without, the batch lands and is rejected by validation.
 
     Raises:
-        InputError: the file or the mapping cannot be read.
+        InputError: the file or the mapping cannot be read, the file has no rows, or the interval ends before it starts.
     """
     from endcap.data.mapping import apply_mapping, load_mapping
     from endcap.data.privacy import pseudonym_key
@@ -44,6 +44,8 @@ def land_file(
     settings = load_settings()
     mapping = load_mapping(mapping_path)
     table = read_table(path, separator=mapping.csv.separator, encoding=mapping.csv.encoding)
+    if not table.num_rows:
+        raise InputError("has no rows", field=str(path), action="Deliver it again; was its writing cut short?")
     key = pseudonym_key(settings.pseudonym_key, settings.paths.secrets)
     mapped = apply_mapping(table, mapping, key, strict=strict)
     digest = hashlib.sha256(_file_digest(path) + mapping.model_dump_json().encode())
@@ -159,7 +161,11 @@ def _arriving(folder: Path) -> Iterator[Batch]:
 
 
 def _interval(events: pa.Table | None, start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """The days that occur, as far as they are not given; an end after now is cut to the end of today."""
+    """The days that occur, as far as they are not given; an end after now is cut to the end of today.
+
+    Raises:
+        InputError: start is not before end.
+    """
     import pyarrow.compute as pc
 
     for name, value in (("start", start), ("end", end)):
@@ -170,8 +176,15 @@ def _interval(events: pa.Table | None, start: datetime | None, end: datetime | N
     if events is not None and "time" in events.column_names and events.num_rows:
         first, last = pc.min(events["time"]).as_py(), pc.max(events["time"]).as_py()
     day = timedelta(days=1)
+    given = start or end
     end = end or (min(_midnight(last), today) + day if last else None)
-    return start or (_midnight(first) if first else None), end
+    start = start or (_midnight(first) if first else None)
+    if start and end and start >= end:
+        if given:
+            action = f"The interval ends at {end.isoformat()}: give a start before it, or neither for the days that occur."
+            raise InputError("is not before the end", field="start", value=start.isoformat(), action=action)
+        start = end - day  # all is after today, which is for validation to reject
+    return start, end
 
 
 def _midnight(time: datetime) -> datetime:

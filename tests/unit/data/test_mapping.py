@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,20 @@ BROKEN = {
     "utf-16": ("id,sku\n1,a\n".encode("utf-16"), "zero bytes"),
     "ragged": (b"id,sku\n1,a\n2\n", "no regular table"),
     "cut in a quote": (b'id,sku\n1,"a\n' + b"2,b\n" * 5, "a quote that does not end"),
+    "only newlines": (b"\n" * 10, "has no rows"),
+    "a header without end": (b"id,sku", "has no rows"),
+    "a column twice": (b"id,price,price\n1,2,3\n", "two columns of one name; got 'price'"),
+    "a line of 20 MiB": (b"id,sku\n1," + b"x" * (20 * 2**20) + b"\n2,b\n", "a line that is too long"),
+}
+SOUND = {
+    "a blank first line": (b"\nsku,n\n00123,1\n", "sku", "utf-8"),
+    "a separator in a quoted name": (b'"sku, code",n\n00123,1\n', "sku, code", "utf-8"),
+    "blanks around a name": (b"n, sku \n1,00123\n", " sku ", "utf-8"),
+    "a quote in a name": (b'"sku ""new""",n\n00123,1\n', 'sku "new"', "utf-8"),
+    "a byte order mark": (b"\xef\xbb\xbfsku,n\n00123,1\n", "sku", "utf-8"),
+    "names that are missing": (b"sku,,\n00123,,\n", "sku", "utf-8"),
+    "utf-16 with a byte of a quote": ("sku,n\n00123,\u2200\n".encode("utf-16"), "sku", "utf-16"),
+    "utf-16 of several blocks": (("sku,n\n" + '00123,"ž🐎\u2200\n"\n' * 200_000).encode("utf-16"), "sku", "utf-16"),
 }
 
 
@@ -133,6 +148,99 @@ def test_a_broken_csv_says_what_is_wrong(tmp_path: Path, case: str) -> None:
     content, words = BROKEN[case]
     with pytest.raises(InputError, match=words):
         read_table(csv(tmp_path, content))
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_a_code_keeps_its_zeros_under_any_header(tmp_path: Path, case: str) -> None:
+    content, name, encoding = SOUND[case]
+    column = read_table(csv(tmp_path, content), encoding=encoding)[name]
+    assert column.type == pa.string()
+    assert set(column.to_pylist()) == {"00123"}
+
+
+def test_a_line_at_the_limit_is_read(tmp_path: Path) -> None:
+    row = b"1," + b"x" * (MAX_LINE_BYTES - 2) + b"\n"
+    assert read_table(csv(tmp_path, b"id,sku\n" + row * 2)).num_rows == 2
+    with pytest.raises(InputError, match="too long"):
+        read_table(csv(tmp_path, b"id,sku\n" + row.replace(b"\n", b"x\n")))
+
+
+def test_a_parquet_with_a_column_twice_names_it(tmp_path: Path) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["price", "price"]), tmp_path / "events.parquet")
+    with pytest.raises(InputError, match="two columns of one name; got 'price'"):
+        read_table(tmp_path / "events.parquet")
+
+
+BYTES: list[Any] = [pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int32(), pa.binary())]
+
+
+@pytest.mark.parametrize("kind", BYTES, ids=str)
+def test_bytes_in_parquet_are_text_or_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    for code in (b"012", b"\xff12"):
+        columns = {"id": ["1"], "at": ["2011-11-07"], "who": ["1"], "qty": [1], "price": [1], "picture": [b"\xff"]}
+        table = pa.table(columns).append_column("sku", pa.array([code]).cast(kind))
+        pq.write_table(table, tmp_path / "events.parquet")
+        read = read_table(tmp_path / "events.parquet")
+        if code == b"012":
+            assert apply_mapping(read, mapping(), KEY).table["item_id"].to_pylist() == ["012"]
+        else:
+            with pytest.raises(InputError, match="sku: the file's column is no UTF-8 text"):
+                apply_mapping(read, mapping(), KEY)
+
+
+def test_a_text_column_that_is_no_text_is_refused() -> None:
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    with pytest.raises(InputError, match="sku: the file's column is no UTF-8 text"):
+        apply_mapping(pa.table({"sku": broken}), mapping(), KEY, strict=False)
+
+
+TEN = datetime(2024, 1, 1, 10, tzinfo=UTC)
+TIMES = {
+    "PostgreSQL's": ("ISO8601", ["2024-01-01 10:00:00+00", "2024-01-01 12:00:00.000+02"], [TEN, TEN]),
+    "with and without a zone": ("ISO8601", ["2024-01-01 10:00:00+00", "2024-01-01 05:00:00"], [TEN, TEN]),
+    "a plain date": ("ISO8601", ["2024-01-01", "2024-01-01 10:00:00+00"], [datetime(2024, 1, 1, 5, tzinfo=UTC), TEN]),
+    "an hour alone": ("ISO8601", ["2024-01-01 12+02", "20240101T1000-00", "2024-01-01 05"], [TEN, TEN, TEN]),
+    "an offset in the pattern": ("%d.%m.%Y %H %z", ["01.01.2024 12 +02", "01.01.2024 12 +0200"], [None, TEN]),
+    "a pattern with a dash": ("%H %d-%m-%y", ["05 01-01-24"], [TEN]),
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_a_time_is_of_its_own_zone_or_of_the_mapping_s(case: str) -> None:
+    form, texts, expected = TIMES[case]
+    table = pa.table({name: ["1"] * len(texts) for name in COLUMNS.values()} | {"at": texts})
+    shop = mapping(time={"format": form, "zone": "-05:00"})
+    assert apply_mapping(table, shop, KEY).table["time"].to_pylist() == expected
+
+
+COMMA = mapping(csv={"decimal": ","})
+DECIMALS = {
+    "2,50": 2.5,
+    " 2,50 ": 2.5,
+    "-1.234.567,5": -1234567.5,
+    "1.250": 1250.0,
+    "1250": 1250.0,
+    "2.50": None,
+    "0.250": None,
+    "1,234.50": None,
+    "1.2345": None,
+    "12.34,5": None,
+}
+
+
+def test_a_decimal_comma_makes_no_dot_vanish() -> None:
+    count = len(DECIMALS)
+    columns = {name: ["1"] * count for name in COLUMNS.values()} | {"at": ["2011-11-07"] * count, "price": list(DECIMALS)}
+    mapped = apply_mapping(pa.table(columns), COMMA, KEY).table
+    assert mapped["price"].to_pylist() == list(DECIMALS.values())
+    bad = [f"price={text!r}" if number is None else None for text, number in DECIMALS.items()]
+    assert mapped["unreadable"].to_pylist() == bad
+
+
+def test_a_number_that_is_no_text_has_no_decimal_comma() -> None:
+    columns: dict[str, Any] = {name: ["1"] for name in COLUMNS.values()}
+    table = pa.table(columns | {"at": ["2011-11-07"], "price": [Decimal("2.500")]})
+    assert apply_mapping(table, COMMA, KEY).table["price"].to_pylist() == [2.5]
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
@@ -178,10 +286,18 @@ def test_a_file_that_is_not_there_or_of_another_kind(tmp_path: Path) -> None:
         ("kolumns: {}", "columns: Field required|kolumns"),
         ("columns: [", "cannot be read"),
         ("kind: orders\ncolumns: {}", "kind: Input should be 'events' or 'catalog'"),
+        ("columns: {}\ntime: {zone: Mars/Phobos}", "time.zone: .*no time zone.*got 'Mars/Phobos'"),
+        ("columns: {}\ntime: {zone: ''}", "time.zone: .*no time zone"),
+        ("columns: {}\ntime: {format: '%q'}", "time.format: .*no strptime pattern.*got '%q'"),
+        ("columns: {}\ntime: {format: '%Y %Y'}", "time.format: .*no strptime pattern"),
+        ("columns: {}\ntime: {format: YYYY-MM-DD}", "time.format: .*neither ISO8601 nor a strptime pattern"),
+        ("columns: {}\ncsv: {separator: §}", "csv.separator: .*ASCII character.*got '§'"),
+        ("columns: {}\ncsv: {encoding: utf-99}", "csv.encoding: .*no encoding.*got 'utf-99'"),
+        ("columns: {}\ncsv: {encoding: hex}", "csv.encoding: .*no encoding"),
     ],
 )
 def test_a_wrong_mapping_names_the_key(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "mapping.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         load_mapping(path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fixtures.poison import poisoned
 
@@ -218,6 +219,45 @@ def test_a_shop_s_own_csv_lands_without_raw_ids(settings: Settings, tmp_path: Pa
     with pytest.raises(InputError, match="skuu"):
         land_file(path, mapping)
     assert land_file(path, mapping, strict=False)["problems"]
+
+
+EVENTS = "columns: {event_id: id, item_id: sku, time: at}\nconstants: {type: purchase}\n"
+CATALOG = "kind: catalog\ncolumns: {item_id: sku, title: name}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "mapping"),
+    [("id,sku,at\n", "events.csv", EVENTS), ("", "events.parquet", EVENTS), ("sku,name\n", "catalog.csv", CATALOG)],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_file_without_rows_is_refused(
+    settings: Settings, tmp_path: Path, text: str, name: str, mapping: str, strict: bool
+) -> None:
+    (tmp_path / "mapping.yaml").write_text(mapping)
+    (tmp_path / name).write_text(text)
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({column: pa.array([], pa.string()) for column in ("id", "sku", "at")}), tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: has no rows"):
+        land_file(tmp_path / name, tmp_path / "mapping.yaml", strict=strict)
+    assert not settings.paths.landing.exists() or not any(settings.paths.landing.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(START + 30 * DAY, None), (START + DAY, START), (START, START), (None, START - DAY)]
+)
+def test_an_interval_that_ends_before_it_starts_is_refused(
+    settings: Settings, start: datetime | None, end: datetime | None
+) -> None:
+    with pytest.raises(InputError, match=r"start: is not before the end; got '2011-.*ends at 2011-"):
+        land_tables(week(), source="reversed", start=start, end=end, settings=settings)
+    assert not settings.paths.landing.exists() or not any(settings.paths.landing.iterdir())
+
+
+def test_a_file_from_the_future_lands_to_be_rejected(settings: Settings) -> None:
+    future = week(start=datetime.now(UTC) + 30 * DAY)
+    landed = land_tables(future, source="future", settings=settings)["batch_id"]
+    with pytest.raises(BatchRejected, match="time"):
+        take(landed)
 
 
 ODD = ["SKU-1", "tea for two", "a/b/c", "žlutý kůň 🐎", "x" * 128]
