@@ -6,18 +6,12 @@ batch with examples instead of guessing. Raw user ids become pseudonyms here, be
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-
-from endcap import contracts
+from endcap.data.mapping_file import Joined, Mapping, nearest
 from endcap.data.privacy import pseudonymise_all
 from endcap.errors import InputError
 
@@ -32,122 +26,12 @@ _OWN_ZONE_ISO = rf"(?:Z|\d[T ]\d\d(?::?\d\d){{0,2}}{_OFFSET})$"  # after an hour
 _GROUPED = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?$"  # 1.234,50
 
 
-def _compilable(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"is no regular expression ({error})") from error
-    return pattern
-
-
-def _known_zone(zone: str) -> str:
-    import pandas as pd
-
-    try:
-        pd.Timestamp(0, tz=zone)
-    except (LookupError, ValueError, OSError) as error:
-        raise ValueError("is no time zone that is known here; write it as Europe/Berlin, UTC or +01:00") from error
-    return zone
-
-
-def _time_format(form: str) -> str:
-    import pandas as pd
-
-    if form != "ISO8601" and "%" not in form:
-        raise ValueError("is neither ISO8601 nor a strptime pattern such as %d.%m.%Y %H:%M:%S")
-    try:
-        pd.to_datetime(pd.Series(["no time"]), format=form, errors="coerce")
-    except (ValueError, re.error) as error:
-        raise ValueError(f"is no strptime pattern ({error}); write one such as %d.%m.%Y %H:%M:%S") from error
-    return form
-
-
-def _separates(separator: str) -> str:
-    if not separator.isascii() or separator in '"\r\n\0':
-        raise ValueError("cannot separate columns: it must be an ASCII character such as , ; | or a tab, and no quote")
-    return separator
-
-
-def _text_encoding(encoding: str) -> str:
-    try:
-        "".encode(encoding)
-    except (LookupError, ValueError) as error:
-        raise ValueError(f"is no encoding that is known here ({error}); write it as utf-8, utf-16 or cp1252") from error
-    return encoding
-
-
-CodePattern = Annotated[str, Field(min_length=1), AfterValidator(_compilable)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Joined(_Part):
-    """Several columns as one, joined by `-`; `numbered` adds which row with these values it is, so that each is unique."""
-
-    join: Annotated[list[str], Field(min_length=1)]
-    numbered: bool = False
-
-
-class TimeFormat(_Part):
-    format: Annotated[str, AfterValidator(_time_format)] = Field("ISO8601", description="strptime pattern, or ISO8601.")
-    zone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", description="Of times that carry none.")
-
-
-class Csv(_Part):
-    separator: Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_separates)] = ","
-    encoding: Annotated[str, AfterValidator(_text_encoding)] = "utf-8"
-    decimal: Literal[".", ","] = "."
-
-
-class Mapping(_Part):
-    """A mapping file. `columns`: contract column → column of the file."""
-
-    kind: Literal["events", "catalog"] = "events"
-    columns: dict[str, str | Joined]
-    constants: dict[str, str | float] = {}
-    types: dict[str, contracts.EventType] = {}
-    time: TimeFormat = TimeFormat()
-    csv: Csv = Csv()
-    user_ids: Literal["raw", "pseudonyms"] = "raw"
-    code_pattern: CodePattern | None = (
-        None  # regular expression of the shop's proper item codes; others are junk (postage, fees)
-    )
-
-    @property
-    def schema(self) -> pa.Schema:
-        return contracts.event_schema() if self.kind == "events" else contracts.catalog_schema()
-
-
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """`table`: contract columns, plus `unreadable` when a cell could not be read; a column that the file lacks is missing."""
 
     table: pa.Table
     problems: list[str]
-
-
-def load_mapping(path: Path) -> Mapping:
-    """Read a mapping file. Raises InputError that names the key, its value and the nearest right one."""
-    try:
-        mapping = Mapping.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot be read ({error})", field=str(path), action="`examples/` has mappings to copy.") from error
-    except ValidationError as error:
-        bad = error.errors()[0]
-        name = ".".join(str(part) for part in bad["loc"]) or str(path)
-        action = f"Keys: {', '.join(Mapping.model_fields)}; `examples/` has mappings to copy."
-        raise InputError(f"{bad['msg']} in {path}", field=name, value=bad["input"], action=action) from error
-    for name in [*mapping.columns, *mapping.constants]:
-        if name not in mapping.schema.names:
-            raise InputError(
-                f"no column of the contract `{mapping.kind}`", field=name, action=_nearest(name, mapping.schema.names)
-            )
-    required = [f.name for f in mapping.schema if not f.nullable and f.name not in ("available_from", "updated_at")]
-    if missing := [name for name in required if name not in {*mapping.columns, *mapping.constants}]:
-        raise InputError(f"not mapped in {path}", field=missing[0], action="Add it to `columns` or `constants`.")
-    return mapping
 
 
 def apply_mapping(table: pa.Table, mapping: Mapping, key: bytes, *, strict: bool = True) -> Mapped:
@@ -215,7 +99,7 @@ class _Reader:
         wanted = [source] if isinstance(source, str) else source.join
         for column in wanted:
             if column not in self.frame.columns:
-                hint = _nearest(column, self.known)
+                hint = nearest(column, self.known)
                 if self.strict:
                     raise InputError(f"the file has no such column (mapped to {name})", field=column, action=hint)
                 self.problems.append(f"The file has no column {column!r} (mapped to {name}). {hint}")
@@ -336,8 +220,3 @@ def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
         values = values.astype("Int64")
     texts = values.astype("string").str.strip().astype(object)
     return texts.where(texts.notna() & (texts != ""), None)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known[:20])}."

@@ -37,7 +37,8 @@ def land_file(
     Raises:
         InputError: the file or the mapping cannot be read, the file has no rows, or the interval ends before it starts.
     """
-    from endcap.data.mapping import apply_mapping, load_mapping
+    from endcap.data.mapping import apply_mapping
+    from endcap.data.mapping_file import load_mapping
     from endcap.data.privacy import pseudonym_key
     from endcap.data.table_files import read_table
 
@@ -89,8 +90,8 @@ def land_tables(
 def _as_events(frame: pd.DataFrame) -> tuple[pa.Table, list[str]]:
     import pyarrow as pa
 
-    from endcap.data.mapping import Mapping as ColumnMapping
     from endcap.data.mapping import apply_mapping
+    from endcap.data.mapping_file import Mapping as ColumnMapping
 
     columns: dict[str, Any] = {name: name for name in contracts.event_schema().names}
     arrays = {}

@@ -21,7 +21,8 @@ def try_file(path: Path, mapping_path: Path, report: Path) -> Validation:
     """
     from endcap.data import batch_checks
     from endcap.data.events import EventLog
-    from endcap.data.mapping import apply_mapping, load_mapping
+    from endcap.data.mapping import apply_mapping
+    from endcap.data.mapping_file import load_mapping
     from endcap.data.table_files import read_table
     from endcap.data.validation import ValidationContext, validate
 

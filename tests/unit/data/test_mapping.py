@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap import contracts
-from endcap.data.mapping import Mapping, apply_mapping, load_mapping
+from endcap.data.mapping import apply_mapping
+from endcap.data.mapping_file import Mapping, load_mapping
 from endcap.data.privacy import pseudonymise
 from endcap.data.table_files import MAX_LINE_BYTES, read_table
 from endcap.errors import InputError
