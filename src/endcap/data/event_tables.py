@@ -5,6 +5,7 @@ SQLite, PostgreSQL and Parquet. What is done with the tables is in `events.py`.
 from __future__ import annotations
 
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,25 @@ def open_engine(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "cache_size=-65536"):
+        _switch_to_wal(connection)
+        for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "cache_size=-65536"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """On a new file. SQLite itself does not wait here for another process that does the same: it answers `locked` at once."""
+    end = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def create_tables(engine: sa.Engine) -> None:
