@@ -66,7 +66,7 @@ class Answers:
             raise InputError("is too many", field="k", value=body.k, action=action)
         now = body.context.time.astimezone(UTC) if body.context.time else datetime.now(UTC)
         user_id = pseudonymise(body.user_id, self._key) if body.user_id else None
-        past, away = self._past(user_id)
+        past, away = self._past(user_id, now)
         request = self._request(body, past, now)
         slate = self._choose(request, away)
         request_id = f"req-{uuid.uuid4().hex}"
@@ -81,15 +81,15 @@ class Answers:
             items=[_shown(place, body.explain) for place in slate.shown],
         )
 
-    def _past(self, user_id: str | None) -> tuple[list[dict[str, Any]], bool]:
-        """The shopper's events, oldest first, and whether they could not be read."""
+    def _past(self, user_id: str | None, now: datetime) -> tuple[list[dict[str, Any]], bool]:
+        """The shopper's events up to `now`, oldest first, and whether they could not be read."""
         if not self._watch.ready():
             return [], True
         if user_id is None:
             return [], False
         started = time.perf_counter()
         try:
-            events = self._event_log.history(user_id, self._params.max_history)
+            events = self._event_log.history(user_id, self._params.max_history, now)
         except ServiceUnavailable as error:
             self._watch.failed(error)
             return [], True

@@ -90,6 +90,13 @@ def test_a_replay_knows_nothing_of_its_future(served: TestClient) -> None:
     assert ids(ask(served, user_id="u1", context={"time": "2026-01-10T10:00:00Z"}))[0] == "fork"
 
 
+def test_a_replay_knows_its_past_however_much_came_later(served: TestClient, service: Service) -> None:
+    service._answers._params = service._answers._params.model_copy(update={"max_history": 2})
+    served.post("/v1/events", json=[event(1, "fork", time="2026-01-10T10:00:00Z")])
+    served.post("/v1/events", json=[event(number, "mug", time="2026-01-11T10:00:00Z") for number in range(2, 6)])
+    assert ids(ask(served, user_id="u1", context={"time": "2026-01-10T12:00:00Z"}))[0] == "fork"
+
+
 def test_a_returned_purchase_counts_as_never_made(served: TestClient) -> None:
     served.post("/v1/events", json=[event(1, "fork", quantity=3), event(2, "fork", quantity=-3, time="2026-01-11T10:00:00Z")])
     assert ids(ask(served, user_id="u1"))[0] == "mug"
