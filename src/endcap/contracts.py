@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class ModelKind(StrEnum):
 
 MODEL_NAME = "endcap-recommender"
 CHAMPION = "champion"
+
+FIRST_TIME = datetime(1995, 1, 1, tzinfo=UTC)  # no shop is older: an earlier time is of a wrong unit or zone
 
 
 @functools.cache

@@ -55,7 +55,7 @@ class Context(_Body):
     time: Moment | None = Field(
         None,
         description="The moment the request speaks of; default: now. A replay of history gives its own: only what was known "
-        "then counts, and the exposure is logged with this time.",
+        "then counts, and the exposure is logged with this time. From 1995 on, and not in the future.",
         examples=["2026-11-07T10:00:00Z"],
     )
     item_id: Identifier | None = Field(None, description="The product on the page: it counts as viewed and is not shown again.")
