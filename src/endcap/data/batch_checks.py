@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Ingest
-from endcap.contracts import DatasetVersion, EventType, catalog_schema
+from endcap.contracts import FIRST_TIME, MAX_QUANTITY, DatasetVersion, EventType, catalog_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,9 +108,12 @@ def parameters(
     low, high = expected_rows(versions, (end - start) / DAY, limits.volume_ratio)
     return {
         "interval_start": start,
+        "earliest": FIRST_TIME,
         "latest": end + timedelta(minutes=limits.clock_skew_minutes),
         "min_rows": low,
         "max_rows": high,
+        "max_quantity": MAX_QUANTITY,
+        "lowest_quantity": -MAX_QUANTITY,
         "max_price": limits.max_price,
         "lowest_price": -limits.max_price,
         "min_kept_share": 1 - limits.max_dropped_share,

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from endcap.contracts import EventType
+from endcap.contracts import MAX_QUANTITY, EventType
 from endcap.data.privacy import pseudonymise
 from endcap.errors import InputError
 from endcap.serving import problems
@@ -81,8 +81,20 @@ class Door:
         if event.price is not None and event.price > self.max_price:
             action = f"Send prices in shop currency, at most {self.max_price:g} (params.yaml: ingest.max_price)."
             raise InputError("is too high for a price", field="price", value=event.price, action=action)
-        if event.type is EventType.PURCHASE and event.quantity == 0:
+        if event.quantity is not None and abs(event.quantity) > MAX_QUANTITY:
+            action = f"Send pieces: between {-MAX_QUANTITY:,.0f} (a return) and {MAX_QUANTITY:,.0f}."
+            raise InputError("is not a quantity of a human size", field="quantity", value=event.quantity, action=action)
+        if event.type is EventType.PURCHASE:
+            self._complete(event)
+
+    @staticmethod
+    def _complete(event: Event) -> None:
+        """What the contract asks of purchases and returns; a small batch is rejected for a single one without."""
+        if event.quantity == 0:
             raise InputError("a purchase of nothing", field="quantity", value=0, action="Send a quantity other than 0.")
+        if event.price is None:
+            action = "Send what one piece cost, in shop currency; 0 for a gift."
+            raise InputError("is required of a purchase", field="price", action=action)
 
 
 _BROKEN = object()

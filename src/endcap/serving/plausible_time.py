@@ -9,7 +9,7 @@ from endcap.errors import InputError
 
 
 def require_plausible(time: datetime, now: datetime, clock_skew: timedelta, field: str) -> None:
-    """Raises InputError unless FIRST_TIME <= time <= now + clock_skew. Compares in any zone, at the ends of the calendar too."""
+    """Raises InputError unless FIRST_TIME <= time <= now + clock_skew. Any zone will do."""
     if not FIRST_TIME <= time <= now + clock_skew:
         minutes = clock_skew / timedelta(minutes=1)
         action = (
