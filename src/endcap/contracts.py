@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,13 @@ class ModelKind(StrEnum):
 
 MODEL_NAME = "endcap-recommender"
 CHAMPION = "champion"
+
+# What every single row must keep to: the service's door and the suites in `expectations/` both go by these.
+FIRST_TIME = datetime(1995, 1, 1, tzinfo=UTC)  # no shop is older: an earlier time is of a wrong unit or zone
+MAX_QUANTITY = 1_000_000.0  # of one event, either way
+MAX_ID = 128  # characters of an id: what every database can index
+MAX_COUNTRY = 64  # characters
+UNSTORABLE = r"[\x00-\x1f\x7f]"  # characters that no id or name holds; a regular expression for Python and RE2
 
 
 @functools.cache

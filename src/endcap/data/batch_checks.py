@@ -12,7 +12,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Ingest
-from endcap.contracts import DatasetVersion, EventType, catalog_schema
+from endcap.contracts import (
+    FIRST_TIME,
+    MAX_COUNTRY,
+    MAX_ID,
+    MAX_QUANTITY,
+    UNSTORABLE,
+    DatasetVersion,
+    EventType,
+    catalog_schema,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +30,6 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 VERSIONS_COMPARED = 5
 PSEUDONYM = re.compile("[0-9a-f]{16}")
-MAX_ID = 128  # characters of an item id: what the service takes, and what every database can index
-UNSTORABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 KNOWN_ITEMS = 0.9  # share of events whose item a shop with a catalogue must know
 _REPEATED = ("type", "user_id", "item_id", "request_id", "surface", "country", "policy", "model_version")
 
@@ -30,10 +37,11 @@ _REPEATED = ("type", "user_id", "item_id", "request_id", "surface", "country", "
 def event_frame(rows: pa.Table, catalog: pa.Table, code_pattern: str | None = None) -> pd.DataFrame:
     """Events, exposures or interactions as their suite sees them: repeated strings as categories, and derived columns.
 
-    Null unless something is wrong: `raw_user_id` (no pseudonym), `unstorable_item_id`, `junk_item_id` (not of the shop's
-    `code_pattern`), `unknown_item_id` (not in the catalogue). Checking these once a distinct value is what makes a million rows
-    fast. "given" or "missing", null for what is no purchase: `purchase_price`, `purchase_quantity`. "kept" or "dropped", null
-    where the shopper is unknown: `cleaning`. `price_to_catalogue` is the price over the catalogue's.
+    Null unless something is wrong: `raw_user_id` (no pseudonym), `unstorable_item_id` (and `…_event_id`, `…_request_id`,
+    `…_country`), `junk_item_id` (not of the shop's `code_pattern`), `unknown_item_id` (not in the catalogue). Checking these
+    once a distinct value, or event ids all in one go, is what makes a million rows fast. "given" or "missing", null for what is
+    no purchase: `purchase_price`, `purchase_quantity`. "kept" or "dropped", null where the shopper is unknown: `cleaning`.
+    `price_to_catalogue` is the price over the catalogue's.
     """
     import pyarrow as pa
 
@@ -44,18 +52,41 @@ def event_frame(rows: pa.Table, catalog: pa.Table, code_pattern: str | None = No
     frame: pd.DataFrame = rows.to_pandas(ignore_metadata=True)
     if "user_id" in frame:
         frame["raw_user_id"] = _only(frame["user_id"], lambda user_id: not PSEUDONYM.fullmatch(user_id))
+    for name in {"event_id", "item_id", "request_id"} & set(frame.columns):
+        frame[f"unstorable_{name}"] = _unstorable(frame[name], MAX_ID)
+    if "country" in frame:
+        frame["unstorable_country"] = _unstorable(frame["country"], MAX_COUNTRY, blank=True)
     if "item_id" in frame:
         known = set(catalog["item_id"].to_pylist())
         frame["unknown_item_id"] = _only(frame["item_id"], lambda item_id: item_id not in known)
-        frame["unstorable_item_id"] = _only(frame["item_id"], _unstorable)
         if code_pattern is not None:
             proper = re.compile(code_pattern)
             frame["junk_item_id"] = _only(frame["item_id"], lambda item_id: not proper.fullmatch(item_id))
     return _with_ratio(_with_shares(frame, is_listed(catalog)), catalog)
 
 
-def _unstorable(item_id: str) -> bool:
-    return len(item_id) > MAX_ID or bool(UNSTORABLE.search(item_id))
+def _unstorable(column: pd.Series[str], longest: int, *, blank: bool = False) -> pd.Series[Any]:
+    """The column's values that the service's door would not take, else null; `blank`: whether it may be blank.
+
+    Of a categorical column each distinct value is looked at once.
+    """
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    categorical = isinstance(column.dtype, pd.CategoricalDtype)
+    texts = pa.array(column.cat.categories if categorical else column, type=pa.string(), from_pandas=True)
+    length = pc.utf8_length(texts)
+    wrong = pc.or_(pc.greater(length, longest), pc.match_substring_regex(texts, UNSTORABLE))
+    if not blank:
+        wrong = pc.or_(wrong, pc.or_(pc.equal(length, 0), pc.utf8_is_space(texts)))
+    found = np.asarray(pc.fill_null(wrong, False))
+    if categorical:
+        return column.cat.set_categories(column.cat.categories[found])
+    codes = np.full(len(column), -1, np.int32)
+    codes[found], values = pd.factorize(column[found])
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(values)), index=column.index)
 
 
 def _with_shares(frame: pd.DataFrame, listed: bool) -> pd.DataFrame:
@@ -94,7 +125,7 @@ def catalog_frame(items: pa.Table, known: pa.Table) -> pd.DataFrame:
     """Items as the suite `catalog` sees them, with `price_to_catalogue` against the catalogue known before."""
     frame: pd.DataFrame = items.to_pandas(ignore_metadata=True)
     if "item_id" in frame:
-        frame["unstorable_item_id"] = _only(frame["item_id"], _unstorable)
+        frame["unstorable_item_id"] = _unstorable(frame["item_id"], MAX_ID)
     return _with_ratio(frame, known)
 
 
@@ -108,9 +139,12 @@ def parameters(
     low, high = expected_rows(versions, (end - start) / DAY, limits.volume_ratio)
     return {
         "interval_start": start,
+        "earliest": FIRST_TIME,
         "latest": end + timedelta(minutes=limits.clock_skew_minutes),
         "min_rows": low,
         "max_rows": high,
+        "max_quantity": MAX_QUANTITY,
+        "lowest_quantity": -MAX_QUANTITY,
         "max_price": limits.max_price,
         "lowest_price": -limits.max_price,
         "min_kept_share": 1 - limits.max_dropped_share,

@@ -107,12 +107,19 @@ class EventLog:
             query = sa.select(tables.events.c.event_id).where(tables.events.c.batch_id == batch_id)
             return list(connection.scalars(query))
 
-    def history(self, user_id: str, limit: int) -> list[dict[str, Any]]:
-        """The newest `limit` events of HISTORY_TYPES, oldest first: dicts of event_id, item_id, type, time, quantity."""
+    def history(self, user_id: str, limit: int, as_of: datetime | None = None) -> list[dict[str, Any]]:
+        """The newest `limit` events of HISTORY_TYPES, oldest first: dicts of event_id, item_id, type, time, quantity.
+
+        `as_of`: only events up to that moment, itself included. They are left out before the newest are taken, so that a
+        moment long ago has as long a history as today.
+        """
         t = tables.events.c
+        whose: list[sa.ColumnElement[bool]] = [t.user_id == user_id, t.type.in_(HISTORY_TYPES)]
+        if as_of is not None:
+            whose.append(t.time <= microseconds(as_of))
         query = (
             sa.select(t.event_id, t.item_id, t.type, t.time, t.quantity)
-            .where(t.user_id == user_id, t.type.in_(HISTORY_TYPES))
+            .where(*whose)
             .order_by(t.time.desc(), t.event_id.desc())  # ties as in a dataset
             .limit(limit)
         )

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.contracts import CheckResult
 from endcap.data.validation_page import write_page
-from endcap.errors import ConfigError, InputError
+from endcap.errors import ConfigError, InputError, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLES = 5  # unexpected values shown a check
+LONGEST_EXAMPLE = 130  # characters
 BOUNDS = {f"expect_column_{statistic}_to_be_between" for statistic in ("max", "min", "mean", "median")}
 
 
@@ -161,7 +162,7 @@ def _observed(result: Any) -> str:
     if _exception(result):
         return f"could not be evaluated ({_exception(result)})"
     if details.get("unexpected_count"):
-        examples = ", ".join(dict.fromkeys(str(value) for value in details.get("partial_unexpected_list") or []))
+        examples = ", ".join(dict.fromkeys(_example(value) for value in details.get("partial_unexpected_list") or []))
         share = f" ({details['unexpected_percent']:.2f} %)" if "unexpected_percent" in details else ""
         return f"{details['unexpected_count']:,} values{share}{f', such as {examples}' if examples else ''}"
     if "mismatched" in (details.get("details") or {}):
@@ -174,6 +175,12 @@ def _observed(result: Any) -> str:
     limits = [result.expectation_config.kwargs.get(key) for key in ("min_value", "max_value")]
     bounds = [f"{word} {limit}" for word, limit in zip(("at least", "at most"), limits, strict=True) if limit is not None]
     return f"{found}, allowed {' and '.join(bounds)}" if bounds and not result.success else found
+
+
+def _example(value: object) -> str:
+    """A value in a line of its own: a long one is cut, and a control character is written out."""
+    text = str(value)
+    return text if len(text) <= LONGEST_EXAMPLE and text.isprintable() else shorten(text, LONGEST_EXAMPLE)
 
 
 def _exception(result: Any) -> str:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from endcap.config import Serving
@@ -24,6 +24,7 @@ from endcap.serving.histories import what_is_known
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ModelStore
+from endcap.serving.plausible_time import require_plausible
 from endcap.serving.schemas import RecommendationAnswer, RecommendationRequest, ShownItem, ShownReason
 
 log = logging.getLogger(__name__)
@@ -51,22 +52,24 @@ class Answers:
         exposures: ExposureLog,
         metrics: Metrics,
         key: bytes,
+        clock_skew: timedelta,
     ) -> None:
         self._params, self._event_log, self._watch, self._models = params, event_log, watch, models
         self._popular, self._exposures, self._metrics, self._key = popular, exposures, metrics, key
+        self._clock_skew = clock_skew  # how far ahead of this clock a request may speak
 
     def recommend(self, body: RecommendationRequest) -> RecommendationAnswer:
         """A slate, durable in the exposure log before it is returned, unless it is marked as a fallback.
 
         Raises:
-            InputError: k is larger than allowed.
+            InputError: k is larger than allowed, or the moment is not plausible.
         """
         if body.k > self._params.max_k:
             action = f"Ask for at most {self._params.max_k} items (params.yaml: serving.max_k)."
             raise InputError("is too many", field="k", value=body.k, action=action)
-        now = body.context.time.astimezone(UTC) if body.context.time else datetime.now(UTC)
+        now = self._moment(body.context.time)
         user_id = pseudonymise(body.user_id, self._key) if body.user_id else None
-        past, away = self._past(user_id)
+        past, away = self._past(user_id, now)
         request = self._request(body, past, now)
         slate = self._choose(request, away)
         request_id = f"req-{uuid.uuid4().hex}"
@@ -81,15 +84,23 @@ class Answers:
             items=[_shown(place, body.explain) for place in slate.shown],
         )
 
-    def _past(self, user_id: str | None) -> tuple[list[dict[str, Any]], bool]:
-        """The shopper's events, oldest first, and whether they could not be read."""
+    def _moment(self, asked: datetime | None) -> datetime:
+        """The moment a request speaks of, in UTC."""
+        now = datetime.now(UTC)
+        if asked is None:
+            return now
+        require_plausible(asked, now, self._clock_skew, "context.time")
+        return asked.astimezone(UTC)
+
+    def _past(self, user_id: str | None, now: datetime) -> tuple[list[dict[str, Any]], bool]:
+        """The shopper's events up to `now`, oldest first, and whether they could not be read."""
         if not self._watch.ready():
             return [], True
         if user_id is None:
             return [], False
         started = time.perf_counter()
         try:
-            events = self._event_log.history(user_id, self._params.max_history)
+            events = self._event_log.history(user_id, self._params.max_history, now)
         except ServiceUnavailable as error:
             self._watch.failed(error)
             return [], True

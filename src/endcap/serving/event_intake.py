@@ -12,14 +12,14 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from endcap.contracts import EventType
+from endcap.contracts import MAX_QUANTITY, EventType
 from endcap.data.privacy import pseudonymise
 from endcap.errors import InputError
 from endcap.serving import problems
+from endcap.serving.plausible_time import require_plausible
 from endcap.serving.schemas import Event, RejectedEvent
 
 MAX_EVENTS = 1000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MALFORMED = "is not JSON"
 _SPACE = re.compile(r"\s*")
 _ONE_CALL = f"Send a JSON array, or one JSON object a line (application/x-ndjson), at most {MAX_EVENTS:,} events a call."
@@ -77,15 +77,24 @@ class Door:
         return row
 
     def _plausible(self, event: Event, now: datetime) -> None:
-        if not EPOCH <= event.time <= now + self.clock_skew:
-            minutes = self.clock_skew / timedelta(minutes=1)
-            action = f"Send times from 1970 on, at most {minutes:g} minutes ahead of this service ({now:%Y-%m-%dT%H:%M:%SZ})."
-            raise InputError("is not a plausible time", field="time", value=event.time.isoformat(), action=action)
+        require_plausible(event.time, now, self.clock_skew, "time")
         if event.price is not None and event.price > self.max_price:
             action = f"Send prices in shop currency, at most {self.max_price:g} (params.yaml: ingest.max_price)."
             raise InputError("is too high for a price", field="price", value=event.price, action=action)
-        if event.type is EventType.PURCHASE and event.quantity == 0:
+        if event.quantity is not None and abs(event.quantity) > MAX_QUANTITY:
+            action = f"Send pieces: between {-MAX_QUANTITY:,.0f} (a return) and {MAX_QUANTITY:,.0f}."
+            raise InputError("is not a quantity of a human size", field="quantity", value=event.quantity, action=action)
+        if event.type is EventType.PURCHASE:
+            self._complete(event)
+
+    @staticmethod
+    def _complete(event: Event) -> None:
+        """What the contract asks of purchases and returns; a small batch is rejected for a single one without."""
+        if event.quantity == 0:
             raise InputError("a purchase of nothing", field="quantity", value=0, action="Send a quantity other than 0.")
+        if event.price is None:
+            action = "Send what one piece cost, in shop currency; 0 for a gift."
+            raise InputError("is required of a purchase", field="price", action=action)
 
 
 _BROKEN = object()

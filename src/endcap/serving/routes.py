@@ -84,7 +84,9 @@ async def take_events(request: Request) -> EventsAnswer:
     """Store up to 1,000 events. **When this answers 202, the accepted ones are on disk.**
 
     Idempotent by `event_id`: after a time-out send the same call again. Each event is checked on its own; a rejected one is
-    named by its index and does not stop the others. As `application/x-ndjson` even a line that is no JSON breaks alone.
+    named by its index and does not stop the others: it lacks a field (a purchase must have a price), holds an unknown one, or
+    its time, price or quantity is beyond what the shop's data contract allows. As `application/x-ndjson` even a line that is
+    no JSON breaks alone.
     """
     body = await request.body()
     return await _service(request).take(body, request.headers.get("content-type", ""))

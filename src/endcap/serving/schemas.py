@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from endcap.contracts import EventType, Surface
+from endcap.contracts import MAX_COUNTRY, MAX_ID, UNSTORABLE, EventType, Surface
 
-_UNSTORABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNSTORABLE = re.compile(rf"{UNSTORABLE}|[\ud800-\udfff]")
 
 
 def _textual(value: Any) -> Any:
@@ -28,11 +28,21 @@ def _storable(text: str) -> str:
     return text
 
 
+def _not_blank(text: str) -> str:
+    if text.isspace():
+        raise ValueError("is blank")
+    return text
+
+
 Moment = Annotated[AwareDatetime, BeforeValidator(_textual)]
 Text = Annotated[str, AfterValidator(_storable)]
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_storable)]
-RawUserId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_storable)]
-Country = Annotated[str, StringConstraints(max_length=64), AfterValidator(_storable)]
+Identifier = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_ID), AfterValidator(_storable), AfterValidator(_not_blank)
+]
+RawUserId = Annotated[
+    str, StringConstraints(min_length=1, max_length=256), AfterValidator(_storable), AfterValidator(_not_blank)
+]
+Country = Annotated[str, StringConstraints(max_length=MAX_COUNTRY), AfterValidator(_storable)]
 Amount = Annotated[float, Field(allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -55,7 +65,7 @@ class Context(_Body):
     time: Moment | None = Field(
         None,
         description="The moment the request speaks of; default: now. A replay of history gives its own: only what was known "
-        "then counts, and the exposure is logged with this time.",
+        "then counts, and the exposure is logged with this time. From 1995 on, and not in the future.",
         examples=["2026-11-07T10:00:00Z"],
     )
     item_id: Identifier | None = Field(None, description="The product on the page: it counts as viewed and is not shown again.")
@@ -132,9 +142,19 @@ class Event(_Body):
         None, description="The shop's own id; stored only as a pseudonym. Null when unknown.", examples=["17850"]
     )
     item_id: Identifier = Field(examples=["84077"])
-    time: Moment = Field(description="When it happened, with its zone.", examples=["2026-11-07T10:00:00Z"])
-    quantity: Amount | None = Field(None, description="Pieces; default 1 for a purchase.", examples=[2])
-    price: Price | None = Field(None, description="Of one piece, in shop currency.", examples=[0.29])
+    time: Moment = Field(
+        description="When it happened, with its zone. From 1995 on, and not in the future.", examples=["2026-11-07T10:00:00Z"]
+    )
+    quantity: Amount | None = Field(
+        None,
+        description="Pieces; default 1 for a purchase, which is never of 0. Between -1,000,000 and 1,000,000.",
+        examples=[2],
+    )
+    price: Price | None = Field(
+        None,
+        description="Of one piece, in shop currency, at most `ingest.max_price`. A purchase or return must have one.",
+        examples=[0.29],
+    )
     request_id: Identifier | None = Field(None, description="The answer that led to it.")
     surface: Surface | None = Field(None, description="Where it happened.")
     country: Country | None = Field(None, examples=["United Kingdom"])

@@ -60,10 +60,11 @@ class Service:
             load=load,
         )
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
+        skew = timedelta(minutes=params.ingest.clock_skew_minutes)
         self._answers = Answers(
-            serving, self._event_log, self._watch, self.models, self._popular, self._exposures, self.metrics, key
+            serving, self._event_log, self._watch, self.models, self._popular, self._exposures, self.metrics, key, skew
         )
-        self._door = Door(key, params.ingest.max_price, timedelta(minutes=params.ingest.clock_skew_minutes))
+        self._door = Door(key, params.ingest.max_price, skew)
         self._slates = anyio.CapacityLimiter(_SLATES_AT_ONCE)
         self._calls = anyio.CapacityLimiter(_CALLS_AT_ONCE)
 
@@ -80,7 +81,7 @@ class Service:
         self._event_log.close()
 
     async def recommend(self, body: RecommendationRequest) -> RecommendationAnswer:
-        """A slate. Raises InputError on a k that is too large."""
+        """A slate. Raises InputError on a k that is too large or a moment that is not plausible."""
         return await to_thread.run_sync(self._answers.recommend, body, limiter=self._slates)
 
     async def take(self, body: bytes, media_type: str) -> EventsAnswer:

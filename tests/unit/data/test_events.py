@@ -112,6 +112,14 @@ def test_history_is_the_newest_oldest_first(log: EventLog) -> None:
     assert log.history("nobody", limit=3) == []
 
 
+def test_history_as_of_a_moment_is_as_long_as_today_s(log: EventLog) -> None:
+    log.append([event(f"e{i}", NOON + i * DAY, item_id=str(i)) for i in range(9)])
+    assert [row["item_id"] for row in log.history("u1", 3, NOON + 4 * DAY)] == ["2", "3", "4"]
+    before = NOON + 4 * DAY - timedelta(microseconds=1)
+    assert [row["item_id"] for row in log.history("u1", 3, before)] == ["1", "2", "3"]
+    assert log.history("u1", 3, NOON - DAY) == []
+
+
 def test_exposures_are_stored_once_and_read_by_time(log: EventLog) -> None:
     shown = {"request_id": "req-1", "user_id": None, "surface": "home", "time": NOON, "score": 0.5, "propensity": 1.0}
     shown |= {"policy": "greedy", "model_version": "3", "fallback": False}

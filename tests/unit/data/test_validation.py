@@ -119,6 +119,15 @@ POISONS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "minus infinite price": ("events", put("price", float("-inf"), 1), "minus"),
     "no prices": ("events", put("price", None, 2), "99 % of the purchases have a price"),
     "no quantities": ("events", put("quantity", None, 2), "99 % of the purchases have a quantity"),
+    "event id too long": ("events", put("event_id", "2" * 50_000, 1), "Event ids have at most 128 .*1.00 %"),
+    "event id with a zero byte": ("events", put("event_id", "e\x00", 1), r"Event ids have.*'e\\x00'"),
+    "blank event id": ("events", put("event_id", "\u3000", 1), "Event ids have.*not blank"),
+    "empty item id": ("events", put("item_id", "", 1), "Item ids have.*not blank"),
+    "request id too long": ("events", put("request_id", "2" * 129, 1), "Request ids have at most 128"),
+    "request id with a line break": ("events", put("request_id", "req\n1", 1), "Request ids have.*control"),
+    "country too long": ("events", put("country", "E" * 50_000, 1), "Countries have at most 64"),
+    "country with a control character": ("events", put("country", "EIRE\x7f", 1), "Countries have"),
+    "unknown surface": ("events", put("surface", "moon", 1), "surface is one.*moon"),
     "item id too long": ("events", put("item_id", "2" * 129, 1), "at most 128 characters"),
     "item id with a zero byte": ("catalog", put("item_id", "2\x00", 1), "control character"),
     "mostly given away": ("events", put("price", 0.0, 61), "better part.*61.00 %.*such as dropped"),
@@ -135,13 +144,15 @@ POISONS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 
 
 @pytest.mark.parametrize("poison", POISONS)
-def test_poison_blocks_and_is_named(poison: str, tmp_path: Path, params: Params) -> None:
+def test_poison_blocks_and_is_named(poison: str, tmp_path: Path, params: Params, caplog: pytest.LogCaptureFixture) -> None:
     suite, change, words = POISONS[poison]
     result = judge(suite, change(GOOD[suite]()), tmp_path, params)
     assert not result.passed
     assert any(pd.Series([reason]).str.contains(words).all() for reason in result.reasons), result.reasons
+    assert all(len(reason) < 1000 for reason in result.reasons)
     page = result.report.read_text()
     assert "Rejected" in page
+    assert caplog.text == ""  # the library says there what it could not render
     assert "http" not in page.split("</style>")[1]  # it needs no network
 
 

@@ -84,10 +84,24 @@ def test_the_session_counts_before_it_is_stored(served: TestClient) -> None:
     assert ids(ask(served, session=session)) == ["spoon", "plate", "bowl"]
 
 
+@pytest.mark.parametrize("moment", ["1995-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_old_replays_and_odd_session_times_are_answered(served: TestClient, moment: str) -> None:
+    session = [{"item_id": "fork", "type": "view", "time": moment}]
+    assert ask(served, session=session, explain=True)["items"]
+    assert ask(served, context={"time": "1995-01-01T00:00:00Z"})["items"]
+
+
 def test_a_replay_knows_nothing_of_its_future(served: TestClient) -> None:
     served.post("/v1/events", json=[event(1, "fork", time="2026-01-10T10:00:00Z")])
     assert ids(ask(served, user_id="u1", context={"time": "2026-01-10T09:59:59Z"}))[0] == "mug"
     assert ids(ask(served, user_id="u1", context={"time": "2026-01-10T10:00:00Z"}))[0] == "fork"
+
+
+def test_a_replay_knows_its_past_however_much_came_later(served: TestClient, service: Service) -> None:
+    service._answers._params = service._answers._params.model_copy(update={"max_history": 2})
+    served.post("/v1/events", json=[event(1, "fork", time="2026-01-10T10:00:00Z")])
+    served.post("/v1/events", json=[event(number, "mug", time="2026-01-11T10:00:00Z") for number in range(2, 6)])
+    assert ids(ask(served, user_id="u1", context={"time": "2026-01-10T12:00:00Z"}))[0] == "fork"
 
 
 def test_a_returned_purchase_counts_as_never_made(served: TestClient) -> None:
@@ -271,6 +285,10 @@ def test_events_sent_at_the_same_time_are_stored_once(client: TestClient, log: E
         ({"filters": {"price_max": "cheap"}}, 422, "filters.price_max", "/docs"),
         ({"session": [{"item_id": "mug"}] * 201}, 422, "session", "/docs"),
         ({"context": {"time": "2026-01-15"}}, 422, "context.time", "/docs"),
+        ({"context": {"time": "0001-01-01T00:00:00Z"}}, 422, "context.time", "from 1995 on"),
+        ({"context": {"time": "0001-01-01T00:00:00+14:00"}}, 422, "context.time", "from 1995 on"),
+        ({"context": {"time": "9999-12-31T23:59:59Z"}}, 422, "context.time", "minutes ahead"),
+        ({"context": {"time": "9999-12-31T23:59:59-14:00"}}, 422, "context.time", "minutes ahead"),
     ],
 )
 def test_a_bad_request_is_told_what_to_do(client: TestClient, body: object, status: int, field: str, said: str) -> None:
