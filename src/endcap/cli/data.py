@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from endcap.contracts import FIRST_TIME
+
 PANEL = "Data"
 FileArgument = Annotated[Path, typer.Argument(help="A .csv (.gz) or .parquet file.")]
 MappingOption = Annotated[Path, typer.Option("--mapping", "-m", help="Which column is what; `examples/` has some to copy.")]
@@ -62,7 +64,7 @@ def _run(console: Any, batch_id: str, start: datetime | None, end: datetime | No
 
     from endcap.pipeline import ingest as steps
 
-    first = start or datetime(1995, 1, 1, tzinfo=UTC)
+    first = start or FIRST_TIME
     last = end or datetime.now(UTC)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.config import load_params, load_settings, project_root
+from endcap.contracts import FIRST_TIME
 from endcap.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def try_file(path: Path, mapping_path: Path, report: Path) -> Validation:
     else:
         frame = batch_checks.catalog_frame(mapped.table, known)
     listed = batch_checks.is_listed(known)
-    values = batch_checks.parameters(limits, datetime(1995, 1, 1, tzinfo=UTC), datetime.now(UTC), [], listed=listed)
+    values = batch_checks.parameters(limits, FIRST_TIME, datetime.now(UTC), [], listed=listed)
     context = ValidationContext(project_root() / "expectations", report.resolve(), path.name, values)
     return validate(mapping.kind, frame, context)
 

@@ -345,6 +345,12 @@ def test_a_broken_catalogue_is_quarantined(settings: Settings, broken: str) -> N
     assert EventLog(settings.event_log_url).read_catalog().num_rows == 0
 
 
+def test_one_odd_event_does_not_hold_back_a_quiet_interval(settings: Settings, log: EventLog) -> None:
+    log.append([row("a", START), row("b", START + DAY, item_id="nobody sells this"), row("c", START + DAY, price=0.0)])
+    made = take()
+    assert (made["events"], made["cleaned"]["unknown_item"], made["cleaned"]["zero_price"]) == (1, 1, 1)
+
+
 def test_an_interval_without_events_is_warned_of_once_there_were_some(settings: Settings, log: EventLog) -> None:
     log.append(week())
     before = ingest.collect_batch((START - 7 * DAY).isoformat(), START.isoformat())["batch_id"]
