@@ -273,7 +273,9 @@ def _readable(catalog: pa.Table) -> pa.Table:
             catalog = catalog.filter(pc.is_valid(catalog[field.name]))
     try:
         return catalog.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        # Not a verdict: the suite sees the delivery as it came and refuses it; what it let through fails loudly in clean_batch.
+        logger.warning("catalogue_of_other_types error=%s", error)
         return schema.empty_table()
 
 

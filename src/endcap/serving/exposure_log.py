@@ -5,6 +5,7 @@ Here is the row of an exposure and its way to the disk; its columns are in `cont
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from endcap.errors import EndcapError, ServiceUnavailable
 from endcap.recommender import Recommendation
 
+log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 _SLATES_A_COMMIT = 256
 
@@ -65,7 +67,8 @@ class ExposureLog:
         except EndcapError as error:
             for _, done in slates:
                 done.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - the thread must live on, and every waiting request must hear of it
+        except Exception as error:  # the thread must live on, and every waiting request must hear of it
+            log.exception("exposures could not be written", extra={"slates": len(slates)})
             away = ServiceUnavailable(f"exposures could not be written ({error})", field="event log", action="See the log.")
             for _, done in slates:
                 done.set_exception(away)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.programs import missing
 
 from endcap.config import Home, Settings
 from endcap.data import disk
@@ -212,8 +213,9 @@ def test_a_remote_folder_that_is_away(settings: Settings, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dvc_s3") is None, reason="dvc-s3 (extra `production`) is not installed")
 def test_an_object_store_that_is_away(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if importlib.util.find_spec("dvc_s3") is None:
+        missing("dvc-s3 (extra `production`) is not installed")
     for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")

@@ -345,6 +345,13 @@ def test_a_broken_catalogue_is_quarantined(settings: Settings, broken: str) -> N
     assert EventLog(settings.event_log_url).read_catalog().num_rows == 0
 
 
+def test_a_catalogue_of_other_types_is_quarantined(settings: Settings) -> None:
+    prices = pa.array(["two pounds"] * catalog().num_rows)
+    typed = catalog().set_column(catalog().column_names.index("price"), "price", prices)
+    with pytest.raises(BatchRejected, match="price"):
+        take(land_tables(week(), typed, source="history", settings=settings)["batch_id"])
+
+
 def test_one_odd_event_does_not_hold_back_a_quiet_interval(settings: Settings, log: EventLog) -> None:
     log.append([row("a", START), row("b", START + DAY, item_id="nobody sells this"), row("c", START + DAY, price=0.0)])
     made = take()
