@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def open_study(folder: Path, search: Search) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    path = folder / "study.db"
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"creator": lambda: _connect(path)})
     study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize", load_if_exists=True)
     known = study.user_attrs.get(FACTS)
     facts = json.loads(json.dumps(search.facts))
@@ -87,6 +89,14 @@ def open_study(folder: Path, search: Search) -> optuna.Study:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         _bury(study, trial)
     return study
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection whose commits outlive a killed process (not a power cut), and cost a tenth of those that would."""
+    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
 
 
 def run(
