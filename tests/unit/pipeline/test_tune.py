@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from endcap.cli import app
 from endcap.config import Params, load_params, with_values
+from endcap.data.locks import locked
 from endcap.data.versions import DatasetRepository
 from endcap.errors import ConfigError, DatasetError, ServiceUnavailable, TrainingError
 from endcap.pipeline import code, stages
@@ -22,7 +24,7 @@ from endcap.pipeline import workspace as workspaces
 from endcap.pipeline.params_file import write_values
 from endcap.pipeline.study_objective import by_epoch, make_search
 from endcap.pipeline.tune import tune, tune_workspace
-from endcap.release.trials import EXPERIMENT, PARENT, TRIAL
+from endcap.release.trials import EXPERIMENT, PARENT, TRIAL, TrialLog
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = {
@@ -94,6 +96,37 @@ def test_a_study_is_run_shown_logged_and_gone_on_with(
     monkeypatch.setenv("ENDCAP_MLFLOW_URL", "http://127.0.0.1:9")
     with pytest.raises(ServiceUnavailable, match=f"logging the trials of study {second['study']}"):
         tune(prepared, quick, trials=4)
+
+
+def test_trials_that_mlflow_missed_are_logged_later(
+    prepared: Path, quick: Params, mlflow: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = TrialLog.sync, itertools.count()
+
+    def away_after_the_start(log: TrialLog, trials: list[Any]) -> str:
+        if next(calls) in (1, 2):
+            raise ServiceUnavailable("MLflow does not answer")
+        return real(log, trials)
+
+    monkeypatch.setattr(TrialLog, "sync", away_after_the_start)
+    tune(prepared, quick, study="gaps", trials=2)
+    assert caplog.text.count("trial not logged yet") == 2
+    assert sorted(runs(mlflow, "gaps")) == ["", "0", "1"]
+
+
+def test_a_second_process_on_a_study_is_refused(prepared: Path, quick: Params, mlflow: MlflowClient, home: Path) -> None:
+    with locked(home / "tuning" / "busy" / ".lock"), pytest.raises(ConfigError, match="study busy: is running in another"):
+        tune(prepared, quick, study="busy")
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("endcap.pipeline.tune.tune", stopped)
+    result = CliRunner().invoke(app, ["tune"])
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.output
 
 
 def test_what_a_study_depends_on_makes_its_name(prepared: Path, quick: Params, params: Params) -> None:

@@ -57,7 +57,7 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(tmp_path: Path,
     resumed = tried(whole(tmp_path / "a", what))
     assert resumed[:4] == kept
     assert resumed == tried(whole(tmp_path / "b", what))
-    assert len(resumed) == 8
+    assert len({str(params) for params, _ in resumed}) == 8  # a rerun that drew from the start again would repeat itself
 
 
 def test_the_present_values_are_tried_first(tmp_path: Path) -> None:
