@@ -159,6 +159,11 @@ def test_an_odd_shop_runs_or_is_told_why(tmp_path: Path, params: Params, name: s
     assert set(run_quality(request, params, TINY)["models"]) == ALL
 
 
+def test_nothing_to_fit_is_refused(shop: Path, params: Params) -> None:
+    with pytest.raises(InputError, match="nothing to fit"):
+        run_quality(Request(shop, None, "leave-one-out", seeds=0, baselines=False), params, TINY)
+
+
 def test_the_command_prints_a_table_and_writes(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(quality, "fit_all", _only_popularity)

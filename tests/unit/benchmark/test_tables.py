@@ -34,6 +34,7 @@ def test_a_time_may_be_a_number_or_a_date(tmp_path: Path, times: Any, suffix: st
     assert table.times_us is not None
     assert table.times_us.tolist() == [15_000 * DAY, 15_001 * DAY]
     assert table.users.tolist() == ["1", "2"]
+    assert table.columns["time_unit"] in ("dates", "days", "seconds", "milliseconds")
 
 
 def test_ids_are_texts_whatever_they_are_stored_as(tmp_path: Path) -> None:
