@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.errors import InputError
-from endcap.evaluation.metrics import ndcg_at_k, recall_at_k
+from endcap.evaluation.metrics import ndcg_at_k, recall_at_k, top_k
 
 Ints = npt.NDArray[np.int64]
 PLACES = 20  # length of a slate
@@ -159,15 +159,11 @@ def check_slates(slates: Ints, histories: Histories) -> None:
 
 
 def best_unseen(scores_BI: npt.NDArray[np.float32], histories: Histories) -> Ints:
-    """(B, K) the best items, what the users had left out; -1 where the score is not finite."""
+    """(B, K) the best items without what the users had, ties by the lower code; -1 where the score is not finite."""
     scores = scores_BI.copy()
     scores[np.repeat(np.arange(len(histories)), np.diff(histories.starts)), histories.items] = -np.inf
-    k = min(PLACES, scores.shape[1])
-    codes = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    values = np.take_along_axis(scores, codes, axis=1)
-    order = np.lexsort((codes, -values), axis=1)
-    codes, values = np.take_along_axis(codes, order, axis=1), np.take_along_axis(values, order, axis=1)
-    return np.where(np.isfinite(values), codes, -1).astype(np.int64)
+    codes = top_k(scores, PLACES)
+    return np.where(np.isfinite(np.take_along_axis(scores, codes, axis=1)), codes, -1).astype(np.int64)
 
 
 def _histories(path: Path) -> Histories:

@@ -31,7 +31,7 @@ from benchmarks.peers.exchange import (
     read_material,
     write_json,
 )
-from benchmarks.peers.watching import CHOSEN_BY, Memory
+from benchmarks.peers.watching import CHOSEN_BY, Memory, sample
 
 RANKED_AT_ONCE = 512
 Ranking = Callable[[sparse.csr_matrix], npt.NDArray[np.float32]]
@@ -87,7 +87,7 @@ def run(job: Job, material: Material) -> dict[str, Any]:
     """Fit every point of the grid, rank the test with the best one."""
     taken = as_matrix(material.train, material.items)
     memory, tried, best = Memory(), [], None
-    grid = GRIDS[job.model]
+    grid, asked = GRIDS[job.model], sample(material.validation, job.validation_users)
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         began = time.perf_counter()
@@ -95,9 +95,8 @@ def run(job: Job, material: Material) -> dict[str, Any]:
         score = fit(job.model, chosen, taken, job)
         memory.pause()
         spent = time.perf_counter() - began
-        value = float(
-            judge_slates(rank(score, material.validation.histories, material.items), material.validation)[CHOSEN_BY].mean()
-        )
+        slates = rank(score, asked.histories, material.items)
+        value = float(judge_slates(slates, asked)[CHOSEN_BY].mean())
         print(f"{job.model} {chosen} {spent:.1f} s validation {CHOSEN_BY} {value:.4f}", flush=True)
         tried.append({**chosen, "seconds": round(spent, 3), "validation": value})
         if best is None or value > best[0]:

@@ -33,8 +33,10 @@ class Memory:
 
     def resume(self) -> None:
         """Forget what happened while paused."""
-        if CLEAR.exists():
+        try:
             CLEAR.write_text("5")
+        except OSError:  # another system, or a container that forbids it: then there is no figure rather than a wrong one
+            self.baseline = 0.0
 
     def facts(self) -> dict[str, float | None]:
         """MiB."""
@@ -59,7 +61,7 @@ class Watch:
         put: Callable[[Any], None],
     ) -> None:
         self.job, self.material, self.rank, self.keep, self.put = job, material, rank, keep, put
-        self.asked = _sample(material.validation, job.validation_users)
+        self.asked = sample(material.validation, job.validation_users)
         self.epochs: list[dict[str, float]] = []
         self.best: Any = None
         self.best_epoch = 0
@@ -81,7 +83,7 @@ class Watch:
         """An epoch has learnt so many sequences, with so many targets in them; true: stop."""
         spent = time.perf_counter() - self._began
         self.memory.pause()
-        self.epochs.append({"seconds": round(spent, 4), "sequences": sequences, "targets": targets})
+        self.epochs.append({"seconds": spent, "sequences": sequences, "targets": targets})
         print(f"epoch {len(self.epochs)} {spent:.1f} s {sequences / spent:.0f} sequences/s", end="", flush=True)
         stop = len(self.epochs) >= self.job.epochs
         if self.job.mode == "quality":
@@ -155,7 +157,7 @@ class Watch:
         return facts
 
 
-def _sample(cases: Cases, users: int) -> Cases:
+def sample(cases: Cases, users: int) -> Cases:
     """The same users each time and for everybody."""
     count = len(cases.wanted)
     return cases.part(np.sort(np.random.default_rng(1).choice(count, min(users, count), replace=False)))
