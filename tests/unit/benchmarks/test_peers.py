@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,27 @@ def test_past_the_mark_the_weights_of_the_moment_are_ranked_once(tmp_path: Path)
     weights["now"] = np.array([[1, 2]])
     assert not watch.tick()
     assert np.load(tmp_path / "slates_at_mark.npy").tolist() == [[2, 1]]
+
+
+def test_at_the_mark_the_best_weights_win_over_worse_ones_of_the_moment(tmp_path: Path) -> None:
+    wanted = Cases(histories([0]), np.array([2]))
+    weights = {"now": np.array([[2, 1]])}
+    job = Job("made-up", "quality", "", str(tmp_path))
+    watch = Watch(
+        job,
+        Material(3, histories([0]), wanted, wanted.histories),
+        lambda _: weights["now"],
+        lambda: dict(weights),
+        weights.update,
+    )
+    watch.begin()
+    watch.end(1, 1)
+    weights["now"] = np.array([[1, 2]])
+    assert not watch.tick()
+    watch.job = replace(job, mark_seconds=0.0)
+    assert watch.tick()
+    assert np.load(tmp_path / "slates_at_mark.npy").tolist() == [[2, 1]]
+    assert weights["now"].tolist() == [[1, 2]]  # training goes on with what it had
 
 
 def test_throughput_takes_turns_and_ratios_are_against_the_peers_best() -> None:
