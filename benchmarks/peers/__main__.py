@@ -42,7 +42,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 128], help="for throughput (64 128)")
     parser.add_argument("--rounds", type=int, default=3, help="for throughput (%(default)s)")
     parser.add_argument(
-        "--epoch-batches", type=int, default=20, help="batches that count as a peer's epoch in throughput (%(default)s)"
+        "--epoch-batches", type=int, default=15, help="batches that count as a peer's epoch in throughput (%(default)s)"
     )
     parser.add_argument("--scout-batches", type=int, default=5, help="the same when its settings are scouted (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="for everybody (%(default)s)")
