@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -133,6 +134,7 @@ def _commit() -> str:
 
 def main() -> int:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a contestant is ended with it
     try:
         results = compare(options)
     except EndcapError as error:
