@@ -6,14 +6,24 @@ true probabilities.
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from endcap.benchmark.behaviour_case import Case, Floats
+from endcap.benchmark.behaviour_files import file_case
 from endcap.benchmark.behaviour_peers import Predictions, lightgbm_trees, one_rate, popularity_prior
+from endcap.benchmark.behaviour_shop import simulated_case
+from endcap.benchmark.measuring import Cost, surroundings
+from endcap.benchmark.quality import write_json
+from endcap.benchmark.reliability_chart import draw_reliability
+from endcap.config import Params
 from endcap.evaluation.calibration import brier_scores, calibration_error, log_losses, reliability
 from endcap.evaluation.significance import clustered_bootstrap
 from endcap.models.behaviour import BehaviourModel
@@ -21,6 +31,42 @@ from endcap.training.behaviour import TASKS, fit_head
 
 HEAD, PRIOR, TREES, TRUTH = "behaviour head", "popularity prior", "LightGBM", "truth"
 SAMPLES, ECE_SAMPLES = 1000, 200
+
+
+def run(
+    params: Params,
+    files: Sequence[Path],
+    items: Path | None,
+    seeds: int,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    out: Path | None = None,
+    add: bool = False,
+) -> dict[str, Any]:
+    """Every case, seed by seed: of the files together, or without any of simulated shops. Written to `out` after each.
+
+    `add`: cases of other names that `out` already holds are kept.
+    """
+    read = file_case(files, items) if files else None
+    cases: list[dict[str, Any]] = []
+    for seed in range(1, seeds + 1):
+        case = read or simulated_case(params, seed, progress)
+        with Cost() as cost:
+            found = compare(case, seed, progress)
+        cases.append({"seed": seed, **found, **cost.facts("compare")})
+        result = {"what": "behaviour", "date": f"{datetime.now(UTC):%Y-%m-%d}", **surroundings(), "cases": cases}
+        result["versions"]["lightgbm"] = importlib.metadata.version("lightgbm")
+        if out:
+            kept = [one for one in _cases_of(out) if one["name"] != case.name] if add else []
+            write_json(out, result | {"cases": kept + cases})
+            firsts = {one["name"]: one for one in reversed(kept + cases)}
+            draw_reliability(list(firsts.values()), out.with_suffix(".png"))
+    return result
+
+
+def _cases_of(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else []
+    return found
 
 
 def compare(case: Case, seed: int, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from endcap.benchmark.behaviour_case import Case, Side, time_cuts
 from endcap.data.features import column_microseconds
 from endcap.errors import InputError
-from endcap.models.behaviour_features import LOG_RANK, Features
+from endcap.models.behaviour_features import Features, place_features
 from endcap.models.calibration import log_odds
 from endcap.models.item_rates import STRENGTH, ItemRates, running_counts, smoothed
 
@@ -117,7 +117,7 @@ def _features(rows: pd.DataFrame, counts: npt.NDArray[np.float64], frozen: ItemR
     table: dict[str, Any] = {"item_click_rate": rates[:, 0], "item_shown": np.log1p(counts[:, 0])}
     if "rank" in rows:
         rank = rows["rank"].to_numpy(np.float64)
-        table |= {LOG_RANK: np.log(np.maximum(rank, 1.0))} | {f"at_{v:g}": rank == v for v in np.unique(rank)[:MAX_VALUES]}
+        table |= place_features(rank) | {f"at_{v:g}": rank == v for v in np.unique(rank)[:MAX_VALUES]}
     hour = (rows["time"].dt.hour + rows["time"].dt.minute / 60).to_numpy() / 24
     table |= {"hour_sin": np.sin(2 * np.pi * hour), "hour_cos": np.cos(2 * np.pi * hour)}
     for column in rows.columns.difference(list(NAMES), sort=False):

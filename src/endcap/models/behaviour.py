@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from endcap.errors import InputError, RegistryError
-from endcap.models.behaviour_features import LOG_RANK, Features
+from endcap.models.behaviour_features import Features, place_features
 from endcap.models.calibration import CalibrationMap, Floats, sigmoid
 from endcap.models.item_rates import ItemRates
 
@@ -90,8 +90,9 @@ class BehaviourModel:
                 "the head was learnt with features that are not there", field="features", value=missing, action=action
             )
         values = features.values[:, [place[name] for name in self.names]].astype(np.float64)
-        if at_rank is not None and LOG_RANK in self.names:
-            values[:, self.names.index(LOG_RANK)] = np.log(at_rank)
+        for name, value in place_features(at_rank).items() if at_rank is not None else ():
+            if name in self.names:
+                values[:, self.names.index(name)] = value
         scaled = (values - self.means) / self.scales
         return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=LIMIT, neginf=-LIMIT), -LIMIT, LIMIT)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
 
 Floats = npt.NDArray[np.float64]
-LOG_RANK = "log_rank"
+RANK, LOG_RANK = "rank", "log_rank"
 FORGET_DAYS = 30.0
 LOOKS = (EventType.VIEW.value, EventType.CLICK.value, EventType.CART.value)
 UNKNOWN = -1
@@ -101,7 +101,7 @@ class BehaviourFeatures:
             "item_age": np.log1p(np.maximum(age, 0.0)),
             "item_new": np.where(known, self._new[codes], True).astype(np.float64),
         }
-        place = context_features(slate.surface, slate.now, size) | {LOG_RANK: np.log(np.maximum(slate.ranks, 1))}
+        place = context_features(slate.surface, slate.now, size) | place_features(slate.ranks)
         return {"score": total} | scored | self._own(slate.history, codes, known, now_us) | about_item | place
 
     def _own(self, history: History, codes: npt.NDArray[np.int64], known: npt.NDArray[Any], now_us: int) -> dict[str, Floats]:
@@ -140,6 +140,12 @@ def context_features(surface: str, now: datetime, size: int) -> dict[str, Floats
     values |= {"hour_sin": np.sin(2 * np.pi * hour), "hour_cos": np.cos(2 * np.pi * hour)}
     values |= {"week_sin": np.sin(2 * np.pi * weekday), "week_cos": np.cos(2 * np.pi * weekday)}
     return {name: np.full(size, value) for name, value in values.items()}
+
+
+def place_features(ranks: npt.NDArray[Any] | float) -> dict[str, Floats]:
+    """The place shown, 1 the first: as it is and as a logarithm, since looks fade by either."""
+    rank = np.maximum(np.asarray(ranks, np.float64), 1.0)
+    return {RANK: rank, LOG_RANK: np.log(rank)}
 
 
 def _take(values_I: npt.NDArray[Any], codes: npt.NDArray[np.int64], known: npt.NDArray[Any]) -> Floats:

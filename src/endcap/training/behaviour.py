@@ -41,11 +41,11 @@ class HeadOptions:
 
 
 CANDIDATES = (
-    HeadOptions(hidden=0, decay=1.0),
-    HeadOptions(hidden=0, decay=30.0),
+    HeadOptions(hidden=0, decay=3000.0),
     HeadOptions(hidden=0, decay=300.0),
-    HeadOptions(hidden=16, decay=3.0),
-    HeadOptions(hidden=32, decay=30.0),
+    HeadOptions(hidden=0, decay=30.0),
+    HeadOptions(hidden=16, decay=30.0, learning_rate=0.005, epochs=60, batch_size=2048, patience=8),
+    HeadOptions(hidden=64, decay=30.0, learning_rate=0.003, epochs=60, batch_size=2048, patience=8),
 )
 
 
@@ -89,8 +89,8 @@ def fit_head(
 ) -> BehaviourModel:
     """Learn on the rows of `learn`; stop, choose the candidate and calibrate on the others. Rows in order of time.
 
-    A task with fewer than MIN_POSITIVES events on either side, or that no candidate predicts better than one rate does, gets
-    that rate; `tasks` of the result says so.
+    A task with fewer than MIN_POSITIVES events on either side, or that no candidate predicts better than one rate does by a
+    standard error, gets that rate; `tasks` of the result says so.
 
     Raises:
         TrainingError: no rows on one side, outcomes not 0 or 1, a purchase without a click, or a loss that is not finite.
@@ -197,14 +197,13 @@ def _with_weights(base: BehaviourModel, head: Head) -> BehaviourModel:
 def _settle(
     model: BehaviourModel, base: BehaviourModel, features: Features, outcomes: Floats, learnable: list[str]
 ) -> dict[str, Learnt]:
-    """Which tasks the head may speak for: those that it predicts better on the calibration rows than one rate does."""
+    """Which tasks the head may speak for: those that it predicts better than one rate does, by a standard error."""
     ours, theirs = model.raw_chances(features), base.raw_chances(features)
     tasks = {}
     for task, (name, reason) in enumerate(zip(TASKS, learnable, strict=True)):
-        gain = np.mean(log_losses(getattr(theirs, name), outcomes[:, task])) - np.mean(
-            log_losses(getattr(ours, name), outcomes[:, task])
-        )
-        reason = reason or ("" if gain > 0 else "no better than one rate on the calibration rows")
+        gains = log_losses(getattr(theirs, name), outcomes[:, task]) - log_losses(getattr(ours, name), outcomes[:, task])
+        sure = gains.mean() > gains.std() / np.sqrt(len(gains))
+        reason = reason or ("" if sure else "no better than one rate on the calibration rows, by a standard error")
         tasks[name] = Learnt("rate", reason) if reason else Learnt("head")
     return tasks
 
