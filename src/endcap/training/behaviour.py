@@ -24,6 +24,7 @@ from endcap.models.calibration import CalibrationMap, log_odds
 from endcap.training.calibration import choose_map
 
 MIN_POSITIVES = 10  # of a task, on each side of the split; with fewer one rate speaks for all
+MIN_STEPS = 16  # an epoch: few rows are taken in smaller batches
 TASKS = ("click", "purchase")
 Floats = npt.NDArray[np.float64]
 
@@ -133,11 +134,12 @@ def _train(
     optimiser = torch.optim.Adam(head.parameters(), lr=options.learning_rate)
     x_learn, y_learn, x_other, y_other = x[learn], y[learn], x[~learn], y[~learn]
     pull = options.decay / len(x_learn)
+    size = min(options.batch_size, len(x_learn) // MIN_STEPS + 1)
     best, best_loss, best_epoch = {n: t.clone() for n, t in head.state_dict().items()}, float("inf"), 0
     for epoch in range(options.epochs):
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * (1 - epoch / options.epochs)
-        for rows in torch.split(torch.randperm(len(x_learn), generator=shuffle), options.batch_size):
+        for rows in torch.split(torch.randperm(len(x_learn), generator=shuffle), size):
             shrink = sum(p.square().sum() for p in head.parameters() if p.dim() > 1)
             loss = space_loss(head(x_learn[rows]), y_learn[rows], weights) + 0.5 * pull * shrink
             optimiser.zero_grad(set_to_none=True)
