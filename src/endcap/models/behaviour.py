@@ -130,11 +130,11 @@ class BehaviourModel:
             if about["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format version {about['format_version']}, this Endcap reads {FORMAT_VERSION}")
             maps = {name: CalibrationMap(kind, arrays[name]) for name, kind in about["kinds"].items()}
-            return cls(
-                tuple(about["names"]), *(arrays[name] for name in _ARRAYS), maps["calibrate_click"], maps["calibrate_purchase"],
-                ItemRates(np.array(about["rate_items"], object), arrays["rates"]),
-                {name: Learnt(**task) for name, task in about["tasks"].items()}, about["facts"],
-            )  # fmt: skip
+            parts: dict[str, Any] = {name: arrays[name] for name in _ARRAYS} | maps
+            parts |= {"names": tuple(about["names"]), "facts": about["facts"]}
+            parts["rates"] = ItemRates(np.array(about["rate_items"], object), arrays["rates"])
+            parts["tasks"] = {name: Learnt(**task) for name, task in about["tasks"].items()}
+            return cls(**parts)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RegistryError(
                 f"cannot be read as a behaviour head ({type(error).__name__}: {error})",

@@ -119,8 +119,9 @@ def newest_rows(shown: pd.DataFrame, most: int) -> pd.DataFrame:
     if len(shown) <= most:
         return shown
     cut = shown["request_id"].iloc[-most - 1]
-    kept: pd.DataFrame = shown.iloc[-most:]
-    return kept.loc[kept["request_id"] != cut].reset_index(drop=True)
+    newest = shown.iloc[-most:]
+    kept: pd.DataFrame = newest[newest["request_id"] != cut].reset_index(drop=True)
+    return kept
 
 
 def to_us(span: timedelta) -> int:
