@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-OURS_COLOUR, OTHER_COLOUR = "#c0392b", "#7f8c8d"
+OURS_COLOUR, OTHER_COLOUR = "black", "#9aa5ad"
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -23,7 +23,8 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     for place, (name, model) in enumerate(models.items()):
         span = model["intervals"]["ndcg@10"]
         colour = OURS_COLOUR if name == ours else OTHER_COLOUR
-        left.barh(place, span["mean"], color=colour, xerr=[[span["mean"] - span["low"]], [span["high"] - span["mean"]]])
+        reach = [[span["mean"] - span["low"]], [span["high"] - span["mean"]]]
+        left.barh(place, span["mean"], color=colour, xerr=reach, ecolor="#555555")
         groups = {group: cut["ndcg@10"] for group, cut in model["by_history_length"].items()}
         ys = [cut["mean"] for cut in groups.values()]
         right.plot(list(groups), ys, marker="o", label=name, **({"color": colour, "linewidth": 2.5} if name == ours else {}))

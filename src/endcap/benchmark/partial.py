@@ -34,7 +34,7 @@ class PartialResults:
         if path is None or not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return arrays["slates"], json.loads(str(arrays["facts"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

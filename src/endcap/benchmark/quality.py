@@ -47,7 +47,7 @@ class Request:
     items: Path | None
     protocol: str  # leave-one-out | time
     split_at: str | None = None  # a moment, as the file writes its own
-    seeds: int = 3
+    seeds: int = 3  # 0: only the baselines
     baselines: bool = True
     max_users: int | None = None  # judged, drawn at random; None: all
     mask_seen: bool = True
@@ -63,6 +63,9 @@ def run_quality(
         InputError: a file cannot be used, or nobody can be judged.
     """
     begun = time.monotonic()
+    if not request.seeds and not request.baselines:
+        raise InputError("nothing to fit", field="seeds", value=0, action="Give at least one seed, or the baselines.")
+    ours = NAME if request.seeds else None
     events = read_events(request.interactions)
     items = read_items(request.items, events.items)
     for warning in (*events.warnings, *items.warnings):
@@ -76,8 +79,8 @@ def run_quality(
     runs = fit_all(split, text, options, plan, partial, progress)
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
     result = {
-        "format": FORMAT, **facts, "text": text_facts, "ours": NAME,
-        "models": summarise(runs, NAME, split, confidence, mask_seen=request.mask_seen),
+        "format": FORMAT, **facts, "text": text_facts, "ours": ours,
+        "models": summarise(runs, ours, split, confidence, mask_seen=request.mask_seen),
         **surroundings(), "seconds": round(time.monotonic() - begun, 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
@@ -101,8 +104,8 @@ def make_split(request: Request, events: EventTable, items: ItemTable, params: P
 
 
 def _moment(text: str) -> datetime:
-    microseconds = int(read_times(pd.Series([text]), "split_at")[0])
-    return pd.Timestamp(microseconds, unit="us", tz="UTC").to_pydatetime()
+    times, _ = read_times(pd.Series([text]), "split_at")
+    return pd.Timestamp(int(times[0]), unit="us", tz="UTC").to_pydatetime()
 
 
 def describe(request: Request, events: EventTable, items: ItemTable, split: Split) -> dict[str, Any]:

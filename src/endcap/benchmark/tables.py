@@ -85,7 +85,9 @@ def read_events(path: Path) -> EventTable:
         action = "Give purchases, carts, ratings, clicks or views with a positive quantity."
         raise InputError("no event says that a shopper wants an item", field=where, value=len(frame), action=action)
     frame = frame[keep]
-    times = read_times(frame[columns["time"]], f"{where}: {columns['time']}") if "time" in columns else None
+    times = None
+    if "time" in columns:
+        times, columns["time_unit"] = read_times(frame[columns["time"]], f"{where}: {columns['time']}")
     positions = _numbers(frame[columns["position"]], f"{where}: position") if "position" in columns else None
     users, items = (text_ids(frame[columns[role]], f"{where}: {columns[role]}") for role in ("user", "item"))
     return EventTable(users, items, times, positions, types[keep], columns, tuple(warnings))
@@ -108,11 +110,11 @@ def text_ids(column: pd.Series[Any], field: str) -> npt.NDArray[Any]:
     return np.asarray(names[codes], object)
 
 
-def read_times(column: pd.Series[Any], field: str) -> Ints:
-    """(N,) microseconds since the epoch, of datetimes, ISO 8601 texts, or numbers since 1970.
+def read_times(column: pd.Series[Any], field: str) -> tuple[Ints, str]:
+    """(N,) microseconds since the epoch, of datetimes, ISO 8601 texts, or numbers since 1970; and what they were taken for.
 
-    >>> read_times(pd.Series([1, 2]), "day").tolist()
-    [86400000000, 172800000000]
+    >>> read_times(pd.Series([1, 2]), "day")
+    (array([ 86400000000, 172800000000]), 'days')
 
     Raises:
         InputError: a time is missing or is none.
@@ -132,15 +134,15 @@ def read_times(column: pd.Series[Any], field: str) -> Ints:
     if pd.api.types.is_numeric_dtype(column):
         return _scaled(column.to_numpy(np.float64), field)
     times = pd.to_datetime(column, utc=True).dt.tz_localize(None).to_numpy("datetime64[us]")
-    return times.astype(np.int64)
+    return times.astype(np.int64), "dates"
 
 
-def _scaled(numbers: npt.NDArray[np.float64], field: str) -> Ints:
+def _scaled(numbers: npt.NDArray[np.float64], field: str) -> tuple[Ints, str]:
     largest = np.abs(numbers).max()
-    scale = next((factor for limit, _, factor in NUMBER_UNITS if largest < limit), NANOSECONDS[1])
+    unit, scale = next(((name, factor) for limit, name, factor in NUMBER_UNITS if largest < limit), NANOSECONDS)
     if largest * scale > 2**62:
         raise InputError("a time is too far away", field=field, value=largest, action="Give seconds since 1970.")
-    return np.round(numbers * scale).astype(np.int64)
+    return np.round(numbers * scale).astype(np.int64), unit
 
 
 def event_types(column: pd.Series[Any] | None, count: int) -> tuple[Ints, list[str]]:

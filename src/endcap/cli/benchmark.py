@@ -45,7 +45,9 @@ def quality(
             help="With time: where the test starts, as the file writes its times.  \\[default: 90 % of events before]"
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often Endcap is trained, each time with another seed.", min=1)] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="How often Endcap is trained, each time with another seed; 0: baselines only.", min=0)
+    ] = 3,
     out: Annotated[
         Path | None,
         typer.Option(help="Where the figures go (JSON), with a PNG beside; a killed run resumes.", show_default=False),

@@ -108,5 +108,6 @@ def bootstrap_columns(
         drawn_means = means[:, column][np.isfinite(means[:, column])]
         low, high = np.quantile(drawn_means, [tail, 1 - tail]) if len(drawn_means) else (np.nan, np.nan)
         mean = both[:, column].sum() / counts[column] if counts[column] else np.nan
+        low, high = np.minimum(low, mean), np.maximum(high, mean)  # where all are equal, sums differ by rounding
         found.append(Interval(float(mean), float(low), float(high), int(counts[column])))
     return found
