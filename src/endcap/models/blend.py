@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from endcap.models.content import likeness, unit
 from endcap.models.history import Floats, History, HistoryBatch, encode
 from endcap.models.sequential import SequenceModel
-from endcap.models.content import likeness, unit
 from endcap.models.signals import (
     CONTEXT,
     DENSE,

@@ -68,7 +68,8 @@ class Ease:
             values.append(value[row, place])
         items = len(self.item_ids)
         if not rows:
-            return sparse.csr_matrix((items, items), dtype=np.float32)
+            none = np.zeros(0, np.int64)
+            return sparse.csr_matrix((none.astype(np.float32), (none, none)), shape=(items, items))
         where = (np.concatenate(rows), np.concatenate(columns))
         return sparse.csr_matrix((np.concatenate(values), where), shape=(items, items))
 
