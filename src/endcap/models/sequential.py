@@ -101,7 +101,7 @@ class SequenceModel(nn.Module):
 
     def forward(self, items_ID: Tensor, codes_BT: Tensor, kinds_BT: Tensor, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
         """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid."""
-        x = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
+        x: Tensor = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
         x = self.dropout(x + self.kinds(kinds_BT) + self.positions(self.positions_from_end(days_BT, valid_BT)))
         apart = days_BT[:, :, None] - days_BT[:, None, :]
         seen = (apart >= 0) & valid_BT[:, None, :]
