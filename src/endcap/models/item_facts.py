@@ -23,9 +23,9 @@ AGAIN_PRIOR = (1.0, 5.0)  # shoppers who took it again, and who took it, before 
 class ItemFacts:
     """The columns of `values` are ITEM_FACTS.
 
-    item_taken_<d>: pairs (shopper, day) on which it was taken in the last d days; item_taken: ever. item_again: the share of its
-    shoppers who took it on a second day, smoothed. item_first, item_last: days since (NaN: never taken). item_trend: log of this
-    week against the month's mean week; item_season: of this month against the quarter's.
+    item_taken_<d>: pairs (shopper, day) on which it was taken in the last d days; item_taken: ever. item_again: the share
+    of its shoppers who took it on a second day, smoothed. item_first, item_last: days since (NaN: never taken).
+    item_trend: log of this week against the month's mean week; item_season: of this month against the quarter's.
     """
 
     values: Floats  # (I, len(ITEM_FACTS))

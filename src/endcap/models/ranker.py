@@ -1,6 +1,6 @@
 """The second stage: which of a shopper's candidates come first. LambdaMART (Burges 2010), as LightGBM builds it.
 
-`candidates` says which pairs are ranked, `ranking_features.features` what is known of them. It is learnt in training/ranking.py.
+`candidates` says which pairs are ranked, `ranking_features.features` what is known of them; training/ranking.py learns it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Ranker:
 
 
 def candidates(batch: HistoryBatch, dense: Iterable[Floats], items: int, top: int) -> tuple[Ints, Ints]:
-    """(P,) rows and (P,) codes, distinct, ascending by row, then code: what each shopper touched, and of each dense signal the
-    `top` best items that she did not. A signal is (B, I), or (I,) where it is the same for all.
+    """(P,) rows and (P,) codes, distinct, ascending by row, then code: what each shopper touched, and the `top` best items of
+    each dense signal that she did not. A signal is (B, I), or (I,) where it is the same for all.
     """
     own = np.unique(batch.rows * items + batch.codes)
     keys = [own]

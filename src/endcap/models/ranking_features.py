@@ -1,4 +1,4 @@
-"""What a second-stage ranker is told of a (shopper, item) pair: of the pair, of the shopper, of the item, and how alike they are.
+"""What a second-stage ranker is told of a (shopper, item) pair: of the two together, of each alone, and how alike they are.
 
 All of it is counted from the shopper's history and from facts of one moment; days are spans of 24 hours before the request.
 Shapes: B shoppers, I items, P candidate pairs, T pairs that were taken before, L lines (a pair on one day).
@@ -93,7 +93,7 @@ def _pair(taken: HistoryBatch, visits: _Visits, rows: Ints, codes: Ints, items: 
     day = lines & ((1 << DAY_BITS) - 1)
     pairs, first, days = np.unique(lines >> DAY_BITS, return_index=True, return_counts=True)
 
-    def total(weight: npt.NDArray[np.number]) -> Numbers:
+    def total(weight: npt.NDArray[np.number | np.bool_]) -> Numbers:
         return np.add.reduceat(weight.astype(np.float64), first) if len(first) else np.zeros(0)
 
     since, age = day[first], day[first + days - 1]

@@ -1,4 +1,4 @@
-"""Learn the second stage from past weeks: each is ranked as it would have been when it began, and what was taken is the answer."""
+"""Learn the second stage from past weeks, each as it was known when it began; what was taken then is the answer."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def sparse_ease(gram: sparse.csr_matrix, takers: Floats) -> sparse.csr_matrix:
     """(I, I) the EASE_NEIGHBOURS largest weights of each item."""
     columns = np.sort(np.argsort(-takers, kind="stable")[: min(MAX_COLUMNS, int((takers > 0).sum()))])
     if not len(columns):
-        return sparse.csr_matrix(gram.shape, dtype=np.float32)
+        return gram * 0
     weights = solve(gram[columns][:, columns], REGULARISATION)
     kept = min(EASE_NEIGHBOURS, len(columns))
     best = np.sort(np.argpartition(-weights, kept - 1, axis=1)[:, :kept], axis=1)

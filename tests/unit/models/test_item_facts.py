@@ -22,7 +22,8 @@ def shop(*lines: tuple[str, str, float, str], items: tuple[str, ...] = ("cup", "
 
 
 LINES = (
-    ("ann", "cup", 100.5, "purchase"), ("ann", "cup", 20.5, "purchase"), ("ann", "cup", 3.4, "purchase"), ("ann", "cup", 3.2, "purchase"),
+    ("ann", "cup", 100.5, "purchase"), ("ann", "cup", 20.5, "purchase"),
+    ("ann", "cup", 3.4, "purchase"), ("ann", "cup", 3.2, "purchase"),
     ("bob", "cup", 10.5, "purchase"), ("bob", "hat", 2.5, "view"), ("bob", "hat", 50.5, "purchase"),
 )  # fmt: skip
 

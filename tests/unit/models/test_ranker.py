@@ -56,5 +56,5 @@ def test_a_ranker_read_from_its_text_scores_the_same() -> None:
 def test_another_text_is_refused() -> None:
     with pytest.raises(RegistryError, match="cannot be read as trees"):
         Ranker.from_text("no trees")
-    with pytest.raises(RegistryError, match="other features.*shoe_size"):
+    with pytest.raises(RegistryError, match=r"other features.*shoe_size"):
         Ranker.from_text(Ranker(grown((*FEATURES[:-1], "shoe_size"))).to_text())

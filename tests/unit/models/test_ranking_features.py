@@ -27,7 +27,7 @@ def likeness(size: int = 2, items: int = ITEMS) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=(size, items)).astype(np.float32) for name in LIKENESS}
 
 
-# Shopper 0: item 1 forty, twenty (twice) and five days ago; item 2 twenty days ago; looked at item 3 and item 1. Shopper 1: nothing bought.
+# Shopper 0 bought item 1 forty, twenty (twice) and five days ago, item 2 twenty and two days ago; shopper 1 only looked.
 HISTORY = batch(
     (0, 1, 40.5, BUY), (0, 1, 20.6, BUY), (0, 1, 20.4, BUY), (0, 2, 20.4, BUY), (0, 1, 5.5, BUY), (0, 2, 2.5, BUY),
     (0, 3, 10.0, VIEW), (1, 0, 1.0, VIEW),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
-from endcap.data.features import Interactions, interactions_from_events, to_microseconds
+from endcap.data.features import Interactions, interactions_from_events
 from endcap.evaluation.protocol import histories_at
 from endcap.models.history import encode
 from endcap.training.ranking import PERIOD_DAYS, RankingOptions, batch_of, learn_ranker, make_cases, period_starts
