@@ -23,6 +23,8 @@ from endcap.models.history import MICROSECONDS_PER_DAY, History
 Ints = npt.NDArray[np.int64]
 COMMON_END = datetime(2020, 1, 6, tzinfo=UTC)  # any Monday: leave-one-out has no dates
 WEEK = timedelta(days=7)
+MAX_WEEKS = 5_000  # of one user; what is older comes minute by minute, so that a user of a million events still has a calendar
+MICROSECONDS_PER_MINUTE = 60_000_000
 DEFAULT_QUANTILE = 0.9  # of event times: where the protocol `time` cuts unless told
 LEAVE_ONE_OUT, BY_TIME = "leave-one-out", "time"
 
@@ -88,11 +90,13 @@ def leave_one_out(events: EventTable, item_ids: Sequence[str]) -> Split:
     counts = np.bincount(owner)
     from_end = np.searchsorted(owner, owner, side="right") - np.arange(len(owner))  # 1: the last event
     weeks_before = np.where(counts[owner] >= 3, from_end, from_end + 2)
-    times = to_microseconds(COMMON_END) - weeks_before * 7 * MICROSECONDS_PER_DAY
+    minutes_more = np.maximum(weeks_before - MAX_WEEKS, 0)
+    before_us = np.minimum(weeks_before, MAX_WEEKS) * 7 * MICROSECONDS_PER_DAY + minutes_more * MICROSECONDS_PER_MINUTE
+    times = to_microseconds(COMMON_END) - before_us
     if counts.max() < 3:
         action = "Leave-one-out needs users with three events: one to learn, one to choose by, one to judge by."
         raise InputError("no user can be judged", field="interactions per user", value=int(counts.max()), action=action)
-    shop = _interactions(events, order, times.astype(np.int64), user_ids, item_ids)
+    shop = _interactions(events, order, times, user_ids, item_ids)
     return _split(LEAVE_ONE_OUT, shop, COMMON_END - 2 * WEEK, COMMON_END - WEEK, learn_validation=False)
 
 
@@ -169,8 +173,8 @@ def _split(protocol: str, shop: Interactions, validation: datetime, test: dateti
 def _interactions(
     events: EventTable, order: Ints, times: Ints, user_ids: npt.NDArray[Any], item_ids: Sequence[str]
 ) -> Interactions:
-    """Events in the given order with the given times, then sorted by time. Built directly: a calendar of 100,000 weeks
-    is beyond what pandas can count."""
+    """Events in the given order with the given times, then sorted by time. Built directly: long calendars are beyond
+    what pandas can count."""
     vocabulary = np.array(item_ids, object)
     index = {item: code for code, item in enumerate(item_ids)}
     items = np.fromiter((index[item] for item in events.items[order]), np.int64, len(order))

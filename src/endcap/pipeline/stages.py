@@ -53,7 +53,7 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
     from endcap.data.splits import split_by_time
 
     source, target = root / "data" / "dataset", root / "work" / "prepared"
-    card = _read_json(source / "dataset.json", "Check out a dataset version first: `endcap dataset pull`.")
+    card = read_json(source / "dataset.json", "Check out a dataset version first: `endcap dataset pull`.")
     end = datetime.fromisoformat(card["interval_end"])
     events = read_events(source, end=end).to_pandas()
     if events.empty:
@@ -164,9 +164,9 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
 
     begun = time.monotonic()
     prepared = root / "work" / "prepared"
-    facts = _read_json(prepared / "split.json", "Run the stage prepare first.")
-    parent_facts = _read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
-    interactions, items, text = _load_prepared(root)
+    facts = read_json(prepared / "split.json", "Run the stage prepare first.")
+    parent_facts = read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
+    interactions, items, text = load_prepared(root)
     until, options = datetime.fromisoformat(facts["holdout_start"]), fit_options(params)
     if parent_facts["kind"] == "incremental":
         parent = BlendedRecommender.load(root / "data" / "parent" / "model")
@@ -223,7 +223,7 @@ def evaluate(root: Path, params: Params) -> dict[str, Any]:
     from endcap.evaluation.report import Confidence, write_report
 
     prepared, model = root / "work" / "prepared", root / "work" / "model"
-    config = _read_json(model / "config.json", "Run the stage train first.")
+    config = read_json(model / "config.json", "Run the stage train first.")
     ranked = pd.read_parquet(root / "work" / VALIDATION)
     events = pd.read_parquet(prepared / "interactions.parquet")
     listed = pd.read_parquet(prepared / "items.parquet", columns=["item_id"])["item_id"].tolist()
@@ -241,7 +241,12 @@ def evaluate(root: Path, params: Params) -> dict[str, Any]:
     return write_report(root / "work" / "evaluation", ranked, config["curve"], extra, k, confidence)
 
 
-def _load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
+def load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
+    """What the stages prepare and encode wrote: interactions, the item table, text vectors (items, dimensions).
+
+    Raises:
+        DatasetError, TrainingError: a stage did not run, or the two do not go together.
+    """
     import numpy as np
     import pandas as pd
     from safetensors.numpy import load_file
@@ -249,7 +254,7 @@ def _load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
     from endcap.data.features import interactions_from_events
 
     items = pd.read_parquet(root / "work" / "prepared" / "items.parquet")
-    ids = _read_json(root / "work" / "encoded" / "items.json", "Run the stage encode first.")
+    ids = read_json(root / "work" / "encoded" / "items.json", "Run the stage encode first.")
     if ids != items["item_id"].tolist():
         raise TrainingError(
             "encoded texts belong to other items", field="work/encoded/items.json", action="Run the stage encode again."
@@ -283,7 +288,8 @@ def _check_encoder(parent: Any, width: int) -> None:
         )
 
 
-def _read_json(path: Path, action: str) -> Any:
+def read_json(path: Path, action: str) -> Any:
+    """A JSON file that a stage wrote. Raises DatasetError, which says `action`, where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -25,6 +25,7 @@ from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.blending import learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
+from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
 from endcap.training.schedule import Curve
 from endcap.training.sequences import make_sequences
@@ -47,6 +48,7 @@ class Fitted:
     update_curve: Curve | None = None
 
 
+@guarded
 def fit_full(
     interactions: Interactions,
     catalog: pd.DataFrame,

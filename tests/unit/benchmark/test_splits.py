@@ -65,6 +65,10 @@ def test_a_user_of_100_000_events_stands() -> None:
     split = leave_one_out(table(rows), ITEMS)
     assert (len(split.train), len(split.test.histories[0])) == (count - 2, count - 1)
     assert wanted(split.test, ITEMS) == {"u": [ITEMS[(count - 1) % 5]]}
+    own = split.test.histories[0]
+    assert own.item_ids[:5].tolist() == ITEMS
+    assert (np.diff(own.times.astype(np.int64)) > 0).all()
+    assert (COMMON_END.replace(tzinfo=None) - own.times[0].item()).days < 366 * 120  # ages stay numbers of days
 
 
 def test_nobody_with_three_events_is_refused() -> None:

@@ -166,3 +166,17 @@ def test_what_breaks_the_contract_is_not_learnt(
 def test_a_missing_dataset_is_named(tmp_path: Path, quick: Params) -> None:
     with pytest.raises(DatasetError, match=r"dataset.json: cannot be read.*endcap dataset pull"):
         stages.prepare(tmp_path, quick)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_item_listed_twice_is_one_item_with_its_newest_text(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path)
+    write_parent(tmp_path)
+    listed = tiny_catalog()
+    newer = listed.iloc[:1].assign(title="a newer title")
+    pd.concat([listed, newer], ignore_index=True).to_parquet(tmp_path / "data/dataset/catalog.parquet")
+    run_all(tmp_path, quick)
+    items = pd.read_parquet(tmp_path / "work/prepared/items.parquet")
+    assert items["item_id"].is_unique
+    assert items.set_index("item_id").loc["item00", "title"] == "a newer title"
+    assert len(BlendedRecommender.load(tmp_path / "work/model").item_ids) == 24
