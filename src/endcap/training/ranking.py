@@ -43,6 +43,15 @@ class RankingOptions:
     seed: int = 42
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What of a period becomes cases."""
+
+    top: int  # candidates of each dense signal
+    cases: int  # at most
+    seed: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cases:
     """P candidates of G cases, flat."""
@@ -59,11 +68,11 @@ def learn_ranker(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Ranker | None:
     """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
-    known = interactions.known_at(until)
-    starts = period_starts(known, until, options.max_weeks)
+    starts = period_starts(interactions.known_at(until), until, options.max_weeks)
     tables = []
     for place, start in enumerate(starts):
-        tables.append(make_cases(known, start, options, options.max_cases // len(starts), seed=options.seed + place))
+        sampling = Sampling(options.top, options.max_cases // len(starts), options.seed + place)
+        tables.append(make_cases(interactions, start, until, sampling))
         progress(f"week {place + 1}/{len(starts)}: {len(tables[-1].sizes)} shoppers")
     positives = sum(int(table.taken.sum()) for table in tables)
     if positives < MIN_POSITIVES:
@@ -81,15 +90,15 @@ def period_starts(known: Interactions, until: datetime, max_weeks: int) -> list[
     return [until - timedelta(days=PERIOD_DAYS * (week + 1)) for week in range(weeks)]
 
 
-def make_cases(interactions: Interactions, start: datetime, options: RankingOptions, most: int, seed: int) -> Cases:
-    """The shoppers of [start, start + PERIOD_DAYS), at most `most` of them, who took one of their candidates.
+def make_cases(interactions: Interactions, start: datetime, until: datetime, sampling: Sampling) -> Cases:
+    """The shoppers of [start, start + PERIOD_DAYS) who took one of their candidates, or a sample of them.
 
-    Features and candidates are of what was known at `start`.
+    Features and candidates are of what was known at `start`; what was taken, less what was undone by `until`.
     """
-    period = interactions.between(start, start + timedelta(days=PERIOD_DAYS)).targets()
+    period = interactions.known_at(until).between(start, start + timedelta(days=PERIOD_DAYS)).targets()
     users = np.unique(period.users)
-    if len(users) > most:
-        users = np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
+    if len(users) > sampling.cases:
+        users = np.sort(np.random.default_rng(sampling.seed).choice(users, sampling.cases, replace=False))
     items = len(interactions.item_ids)
     wanted = np.unique(period.users * items + period.items)
     known = interactions.known_at(start)
@@ -98,7 +107,7 @@ def make_cases(interactions: Interactions, start: datetime, options: RankingOpti
     for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
         batch = batch_of(known, part, start)
         dense = signals.of(batch)
-        rows, codes = candidates(batch, [*dense.values(), facts.values[:, 2]], items, options.top)
+        rows, codes = candidates(batch, [*dense.values(), facts.values[:, 2]], items, sampling.top)
         taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
         useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
         keep = useful[rows]

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
-from endcap.data.features import Interactions, interactions_from_events
+from endcap.data.features import Interactions, interactions_from_events, to_microseconds
 from endcap.evaluation.protocol import histories_at
 from endcap.models.history import encode
-from endcap.training.ranking import PERIOD_DAYS, RankingOptions, batch_of, learn_ranker, make_cases, period_starts
+from endcap.training.ranking import PERIOD_DAYS, RankingOptions, Sampling, batch_of, learn_ranker, make_cases, period_starts
 
 OPTIONS = RankingOptions(rounds=20)
+ALL = Sampling(top=60, cases=1000, seed=0)
 NOW = UNTIL + timedelta(hours=10)  # five weeks after the first event
 START = NOW - timedelta(days=PERIOD_DAYS)
 ITEMS = list(tiny_catalog()["item_id"])
@@ -35,7 +36,7 @@ def interactions() -> Interactions:
 def test_favourites_come_first(interactions: Interactions) -> None:
     ranker = learn_ranker(interactions, NOW, OPTIONS)
     assert ranker is not None
-    fresh = make_cases(interactions_from_events(tiny_events(shoppers=100, seed=1), ITEMS), START, OPTIONS, 100, 0)
+    fresh = make_cases(interactions_from_events(tiny_events(shoppers=100, seed=1), ITEMS), START, NOW, ALL)
     scores = ranker.score(fresh.features)
     bounds = np.cumsum(fresh.sizes)[:-1]
     best = [taken[score.argmax()] for score, taken in zip(np.split(scores, bounds), np.split(fresh.taken, bounds), strict=True)]
@@ -70,10 +71,23 @@ def test_a_period_is_counted_as_of_its_start(extra: list[tuple[int, int, float]]
     ).assign(type="purchase", quantity=1.0, event_id="extra")
     more["time"] = pd.to_datetime(more["time"], utc=True).astype("datetime64[us, UTC]")
     changed = pd.concat([events, more], ignore_index=True) if len(more) else events
-    before, after = (make_cases(interactions_from_events(each, ITEMS), START, OPTIONS, 99, 0) for each in (events, changed))
+    before, after = (make_cases(interactions_from_events(each, ITEMS), START, NOW, ALL) for each in (events, changed))
     assert len(before.sizes) == 30  # all of them come every week, so that all cases can be compared
     np.testing.assert_array_equal(before.features, after.features)
     assert (before.taken <= after.taken).all()
+
+
+def test_what_is_undone_later_was_known_and_is_no_answer() -> None:
+    plain = shop(30)
+    cancelled = plain.cancelled_us.copy()
+    before = plain.times_us < to_microseconds(START)
+    _, first, times = np.unique(np.stack([plain.users, plain.items])[:, ~before], axis=1, return_index=True, return_counts=True)
+    last = np.flatnonzero(~before)[first[times == 1][0]]  # taken once in the period
+    cancelled[np.flatnonzero(before)[-1]] = cancelled[last] = to_microseconds(NOW) - 1
+    undone = dataclasses.replace(plain, cancelled_us=cancelled)
+    as_was, as_is = (make_cases(each, START, NOW, ALL) for each in (plain, undone))
+    np.testing.assert_array_equal(as_was.features, as_is.features)
+    assert as_was.taken.sum() == as_is.taken.sum() + 1
 
 
 def test_histories_are_those_of_a_request(interactions: Interactions) -> None:
@@ -86,7 +100,7 @@ def test_histories_are_those_of_a_request(interactions: Interactions) -> None:
 
 
 def test_large_shops_are_sampled(interactions: Interactions) -> None:
-    some = [make_cases(interactions, START, OPTIONS, 10, seed) for seed in (0, 0, 1)]
+    some = [make_cases(interactions, START, NOW, Sampling(60, 10, seed)) for seed in (0, 0, 1)]
     assert len(some[0].sizes) == 10
     np.testing.assert_array_equal(some[0].features, some[1].features)
     assert not np.array_equal(some[0].features, some[2].features)
@@ -110,7 +124,7 @@ def test_shops_of_one_item_or_one_shopper_make_cases() -> None:
     events = tiny_events(shoppers=10)
     for part in (events[events["item_id"] == "item00"], events[events["user_id"] == "user00"]):
         small = interactions_from_events(part)
-        cases = make_cases(small, START, OPTIONS, 100, 0)
+        cases = make_cases(small, START, NOW, ALL)
         assert cases.taken.any()
         assert len(cases.features) == cases.sizes.sum()
 
