@@ -1,0 +1,203 @@
+"""Learn the second stage from past weeks, each as it was known when it began; what was taken then is the answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import lightgbm
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from endcap.data.features import Interactions, to_microseconds
+from endcap.models.collaborative import nearest, taken_matrix
+from endcap.models.ease import MAX_HISTORY_ITEMS, solve
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, held, microseconds
+from endcap.models.item_facts import item_facts
+from endcap.models.ranker import Ranker, candidates
+from endcap.models.ranking_features import FEATURES, features
+
+logger = logging.getLogger(__name__)
+PERIOD_DAYS = 7
+EARLIER_DAYS = 28  # of history before the first period
+MIN_POSITIVES = 200
+REGULARISATION, MAX_COLUMNS, EASE_NEIGHBOURS, NEIGHBOURS = 500.0, 15_000, 200, 100
+LATELY_DAYS = 60.0
+BATCH_NUMBERS = 4_000_000  # shoppers × items that are held at once
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOptions:
+    """Hyper-parameters of the second stage."""
+
+    max_weeks: int = 26
+    max_cases: int = 20_000  # a shopper in a period is a case
+    top: int = 60  # candidates of each dense signal
+    rounds: int = 200
+    learning_rate: float = 0.05
+    leaves: int = 31
+    truncation: int = 20  # pairs of items count that would put one of them among the first so many
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What of a period becomes cases."""
+
+    top: int  # candidates of each dense signal
+    cases: int  # at most
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cases:
+    """P candidates of G cases, flat."""
+
+    features: Floats  # (P, F)
+    taken: npt.NDArray[np.bool_]  # (P,)
+    sizes: Ints  # (G,) candidates of each case, in order
+
+
+def learn_ranker(
+    interactions: Interactions,
+    until: datetime,
+    options: RankingOptions = RankingOptions(),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Ranker | None:
+    """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
+    starts = period_starts(interactions.known_at(until), until, options.max_weeks)
+    tables = []
+    for place, start in enumerate(starts):
+        sampling = Sampling(options.top, options.max_cases // len(starts), options.seed + place)
+        tables.append(make_cases(interactions, start, until, sampling))
+        progress(f"week {place + 1}/{len(starts)}: {len(tables[-1].sizes)} shoppers")
+    positives = sum(int(table.taken.sum()) for table in tables)
+    if positives < MIN_POSITIVES:
+        logger.warning("no_ranker", extra={"weeks": len(starts), "positives": positives, "needed": MIN_POSITIVES})
+        return None
+    return Ranker(grow_trees(tables, options))
+
+
+def period_starts(known: Interactions, until: datetime, max_weeks: int) -> list[datetime]:
+    """When each period begins, newest first; the oldest has EARLIER_DAYS of history before it."""
+    if not len(known):
+        return []
+    days = (to_microseconds(until) - int(known.times_us.min())) / MICROSECONDS_PER_DAY - EARLIER_DAYS
+    weeks = min(max_weeks, max(0, int(days // PERIOD_DAYS)))
+    return [until - timedelta(days=PERIOD_DAYS * (week + 1)) for week in range(weeks)]
+
+
+def make_cases(interactions: Interactions, start: datetime, until: datetime, sampling: Sampling) -> Cases:
+    """The shoppers of [start, start + PERIOD_DAYS) who took one of their candidates, or a sample of them.
+
+    Features and candidates are of what was known at `start`; what was taken, less what was undone by `until`.
+    """
+    period = interactions.known_at(until).between(start, start + timedelta(days=PERIOD_DAYS)).targets()
+    users = np.unique(period.users)
+    if len(users) > sampling.cases:
+        users = np.sort(np.random.default_rng(sampling.seed).choice(users, sampling.cases, replace=False))
+    items = len(interactions.item_ids)
+    wanted = np.unique(period.users * items + period.items)
+    known = interactions.known_at(start)
+    facts, signals = item_facts(interactions, start), Likeness(interactions, start)
+    tables = [_no_cases()]
+    for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
+        batch = batch_of(known, part, start)
+        dense = signals.of(batch)
+        rows, codes = candidates(batch, [*dense.values(), facts.values[:, 2]], items, sampling.top)
+        taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
+        useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
+        keep = useful[rows]
+        rows, codes, taken = rows[keep], codes[keep], taken[keep]
+        table = features(batch, interactions.target_types, facts, rows, codes, dense)
+        tables.append(Cases(table, taken, np.bincount(rows, minlength=len(part))[useful]))
+    return join(tables)
+
+
+def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
+    """The histories of `users` (ascending) as `encode` would give them for `now`."""
+    known = known.where(np.isin(known.users, users))
+    known = known.where(np.argsort(known.users, kind="stable"))
+    now_us = microseconds(now)
+    ages = ((now_us - known.times_us) / MICROSECONDS_PER_DAY).astype(np.float32)
+    return HistoryBatch(len(users), np.searchsorted(users, known.users), known.items, ages, known.types, now_us)
+
+
+def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster:
+    """LambdaMART over all cases."""
+    cases = join(tables)
+    settings = {
+        "objective": "lambdarank",
+        "lambdarank_truncation_level": options.truncation,
+        "learning_rate": options.learning_rate,
+        "num_leaves": options.leaves,
+        "min_data_in_leaf": 100,
+        "bagging_fraction": 0.7,
+        "bagging_freq": 1,
+        "feature_fraction": 0.5,
+        "lambda_l2": 10.0,
+        "max_bin": 63,
+        "num_threads": 1,
+        "seed": options.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+    }
+    data = lightgbm.Dataset(
+        cases.features, cases.taken.astype(np.int8), group=cases.sizes, feature_name=list(FEATURES), params=settings
+    )
+    return lightgbm.train(settings, data, options.rounds)
+
+
+def join(tables: list[Cases]) -> Cases:
+    """All cases in one table."""
+    return Cases(
+        np.concatenate([table.features for table in tables]),
+        np.concatenate([table.taken for table in tables]),
+        np.concatenate([table.sizes for table in tables]),
+    )
+
+
+def _no_cases() -> Cases:
+    return Cases(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.bool_), np.zeros(0, np.int64))
+
+
+class Likeness:
+    """The dense signals LIKENESS as of a moment."""
+
+    def __init__(self, interactions: Interactions, as_of: datetime) -> None:
+        taken = taken_matrix(interactions.known_at(as_of), MAX_HISTORY_ITEMS)
+        gram = (taken.T @ taken).tocsr()
+        takers = gram.diagonal()
+        self.ease = sparse_ease(gram, takers)
+        norm = sparse.diags_array((1 / np.sqrt(np.maximum(takers, 1))).astype(np.float32))
+        self.similarity = nearest((norm @ gram @ norm).tocsr(), NEIGHBOURS)
+
+    def of(self, batch: HistoryBatch) -> dict[str, Floats]:
+        """LIKENESS by name, each (B, I)."""
+        items = self.ease.shape[0]
+        own = held(batch, items)
+        weights = np.exp(-batch.ages / LATELY_DAYS)
+        lately = sparse.csr_matrix((weights, (batch.rows, batch.codes)), shape=(batch.size, items))
+        near = np.asarray((own @ self.similarity).toarray(), np.float32)
+        return {
+            "ease": np.asarray((own @ self.ease).toarray(), np.float32),
+            "ease_lately": np.asarray((lately @ self.ease).toarray(), np.float32),
+            "collaborative": np.log1p(near / np.maximum(near.mean(axis=1, keepdims=True), 1e-6)),
+        }
+
+
+def sparse_ease(gram: sparse.csr_matrix, takers: Floats) -> sparse.csr_matrix:
+    """(I, I) the EASE_NEIGHBOURS largest weights of each item."""
+    columns = np.sort(np.argsort(-takers, kind="stable")[: min(MAX_COLUMNS, int((takers > 0).sum()))])
+    if not len(columns):
+        return gram * 0
+    weights = solve(gram[columns][:, columns], REGULARISATION)
+    kept = min(EASE_NEIGHBOURS, len(columns))
+    best = np.sort(np.argpartition(-weights, kept - 1, axis=1)[:, :kept], axis=1)
+    rows = np.repeat(columns, kept)
+    values = np.take_along_axis(weights, best, axis=1).ravel()
+    return sparse.csr_matrix((values, (rows, columns[best.ravel()])), shape=gram.shape)
