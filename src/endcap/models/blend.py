@@ -64,6 +64,8 @@ class BlendedRecommender:
     counts: Counts
     target_types: npt.NDArray[np.bool_]  # one flag a type code
     weights: Floats = field(default_factory=start_weights)  # (S, C)
+    ranker: Ranker | None = None  # None: the first stage alone
+    mix: tuple[float, float] = (1.0, 0.0)  # how the first stage's score and the ranker's weigh among candidates
     config: dict[str, Any] = field(default_factory=dict)  # dataset_version, trained_until, hyper-parameters, …
 
     def __post_init__(self) -> None:
