@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.models.item_facts import ItemFacts
 from endcap.models.history import Floats, HistoryBatch, Ints, held
+from endcap.models.item_facts import ItemFacts
 
 LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
 HISTORY_DAYS = 28.0  # likeness "lately": an event so much older than the newest one weighs 1 / e
