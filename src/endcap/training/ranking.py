@@ -34,8 +34,9 @@ class RankingOptions:
     """Hyper-parameters of the second stage."""
 
     max_weeks: int = 26
-    max_cases: int = 20_000  # a shopper in a period is a case
+    max_cases: int = 10_000  # a shopper in a period is a case
     top: int = 60  # candidates of each dense signal
+    others: float = 0.5  # share of a case's candidates that the shopper neither touched nor took that is learnt from
     rounds: int = 200
     learning_rate: float = 0.05
     leaves: int = 31
@@ -49,6 +50,7 @@ class Sampling:
 
     top: int  # candidates of each dense signal
     cases: int  # at most
+    others: float  # share of the items that the shopper neither touched nor took that is kept
     seed: int
 
 
@@ -71,7 +73,7 @@ def learn_ranker(
     starts = period_starts(interactions.known_at(until), until, options.max_weeks)
     tables = []
     for place, start in enumerate(starts):
-        sampling = Sampling(options.top, options.max_cases // len(starts), options.seed + place)
+        sampling = Sampling(options.top, options.max_cases // len(starts), options.others, options.seed + place)
         tables.append(make_cases(interactions, start, until, sampling))
         progress(f"week {place + 1}/{len(starts)}: {len(tables[-1].sizes)} shoppers")
     positives = sum(int(table.taken.sum()) for table in tables)
@@ -96,9 +98,9 @@ def make_cases(interactions: Interactions, start: datetime, until: datetime, sam
     Features and candidates are of what was known at `start`; what was taken, less what was undone by `until`.
     """
     period = interactions.known_at(until).between(start, start + timedelta(days=PERIOD_DAYS)).targets()
-    users = np.unique(period.users)
+    users, rng = np.unique(period.users), np.random.default_rng(sampling.seed)
     if len(users) > sampling.cases:
-        users = np.sort(np.random.default_rng(sampling.seed).choice(users, sampling.cases, replace=False))
+        users = np.sort(rng.choice(users, sampling.cases, replace=False))
     items = len(interactions.item_ids)
     wanted = np.unique(period.users * items + period.items)
     known = interactions.known_at(start)
@@ -113,7 +115,10 @@ def make_cases(interactions: Interactions, start: datetime, until: datetime, sam
         keep = useful[rows]
         rows, codes, taken = rows[keep], codes[keep], taken[keep]
         table = features(batch, interactions.target_types, facts, rows, codes, dense)
-        tables.append(Cases(table, taken, np.bincount(rows, minlength=len(part))[useful]))
+        keep = (
+            taken | np.isin(rows * items + codes, batch.rows * items + batch.codes) | (rng.random(len(rows)) < sampling.others)
+        )
+        tables.append(Cases(table[keep], taken[keep], np.bincount(rows[keep], minlength=len(part))[useful]))
     return join(tables)
 
 
@@ -137,13 +142,14 @@ def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster
         "min_data_in_leaf": 100,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
+        "bagging_by_query": True,
         "feature_fraction": 0.5,
         "lambda_l2": 10.0,
         "max_bin": 63,
         "num_threads": 1,
         "seed": options.seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
         "verbose": -1,
     }
     data = lightgbm.Dataset(
