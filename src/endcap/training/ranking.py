@@ -10,22 +10,18 @@ from datetime import datetime, timedelta
 import lightgbm
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from endcap.data.features import Interactions, to_microseconds
-from endcap.models.collaborative import nearest, taken_matrix
-from endcap.models.ease import MAX_HISTORY_ITEMS, solve
-from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, held, microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
 from endcap.models.item_facts import item_facts
 from endcap.models.ranker import Ranker, candidates
 from endcap.models.ranking_features import FEATURES, features
+from endcap.training.likeness import Likeness
 
 logger = logging.getLogger(__name__)
 PERIOD_DAYS = 7
 EARLIER_DAYS = 28  # of history before the first period
 MIN_POSITIVES = 200
-REGULARISATION, MAX_COLUMNS, EASE_NEIGHBOURS, NEIGHBOURS = 500.0, 15_000, 200, 100
-LATELY_DAYS = 60.0
 BATCH_NUMBERS = 4_000_000  # shoppers × items that are held at once
 
 
@@ -34,7 +30,7 @@ class RankingOptions:
     """Hyper-parameters of the second stage."""
 
     max_weeks: int = 26
-    max_cases: int = 10_000  # a shopper in a period is a case
+    max_cases: int = 13_000  # a shopper in a period is a case
     top: int = 60  # candidates of each dense signal
     others: float = 0.5  # share of a case's candidates that the shopper neither touched nor took that is learnt from
     rounds: int = 200
@@ -109,7 +105,7 @@ def make_cases(interactions: Interactions, start: datetime, until: datetime, sam
     for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
         batch = batch_of(known, part, start)
         dense = signals.of(batch)
-        rows, codes = candidates(batch, [*dense.values(), facts.values[:, 2]], items, sampling.top)
+        rows, codes = candidates(batch, [*dense.values(), facts.recent], items, sampling.top)
         taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
         useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
         keep = useful[rows]
@@ -169,41 +165,3 @@ def join(tables: list[Cases]) -> Cases:
 
 def _no_cases() -> Cases:
     return Cases(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.bool_), np.zeros(0, np.int64))
-
-
-class Likeness:
-    """The dense signals LIKENESS as of a moment."""
-
-    def __init__(self, interactions: Interactions, as_of: datetime) -> None:
-        taken = taken_matrix(interactions.known_at(as_of), MAX_HISTORY_ITEMS)
-        gram = (taken.T @ taken).tocsr()
-        takers = gram.diagonal()
-        self.ease = sparse_ease(gram, takers)
-        norm = sparse.diags_array((1 / np.sqrt(np.maximum(takers, 1))).astype(np.float32))
-        self.similarity = nearest((norm @ gram @ norm).tocsr(), NEIGHBOURS)
-
-    def of(self, batch: HistoryBatch) -> dict[str, Floats]:
-        """LIKENESS by name, each (B, I)."""
-        items = self.ease.shape[0]
-        own = held(batch, items)
-        weights = np.exp(-batch.ages / LATELY_DAYS)
-        lately = sparse.csr_matrix((weights, (batch.rows, batch.codes)), shape=(batch.size, items))
-        near = np.asarray((own @ self.similarity).toarray(), np.float32)
-        return {
-            "ease": np.asarray((own @ self.ease).toarray(), np.float32),
-            "ease_lately": np.asarray((lately @ self.ease).toarray(), np.float32),
-            "collaborative": np.log1p(near / np.maximum(near.mean(axis=1, keepdims=True), 1e-6)),
-        }
-
-
-def sparse_ease(gram: sparse.csr_matrix, takers: Floats) -> sparse.csr_matrix:
-    """(I, I) the EASE_NEIGHBOURS largest weights of each item."""
-    columns = np.sort(np.argsort(-takers, kind="stable")[: min(MAX_COLUMNS, int((takers > 0).sum()))])
-    if not len(columns):
-        return gram * 0
-    weights = solve(gram[columns][:, columns], REGULARISATION)
-    kept = min(EASE_NEIGHBOURS, len(columns))
-    best = np.sort(np.argpartition(-weights, kept - 1, axis=1)[:, :kept], axis=1)
-    rows = np.repeat(columns, kept)
-    values = np.take_along_axis(weights, best, axis=1).ravel()
-    return sparse.csr_matrix((values, (rows, columns[best.ravel()])), shape=gram.shape)
