@@ -102,7 +102,7 @@ class BlendedRecommender:
         return self._rank(batch, dense, self._retrieve(batch, dense, own))
 
     def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
-        """What each signal adds to `score`, by name, and what the second stage changes; each (B, I), and their sum is `score`."""
+        """What each signal adds to `score`, by name, and what the second stage changes: each (B, I), their sum is `score`."""
         batch = encode(histories, self._index, now)
         dense, own = self.signals(batch)
         weight_BS = context(batch) @ self.weights.T
@@ -140,7 +140,7 @@ class BlendedRecommender:
         return scores
 
     def _rank(self, batch: HistoryBatch, dense: dict[str, Floats], first_BI: Floats) -> Floats:
-        """(B, I) the second stage: each shopper's best CANDIDATES in a new order, everything else behind them in the old one."""
+        """(B, I) the second stage: each shopper's best CANDIDATES in a new order, all else behind them in the old one."""
         count = min(CANDIDATES, first_BI.shape[1])
         if self.ranker is None or not first_BI.size:
             return first_BI

@@ -30,6 +30,11 @@ class ItemFacts:
 
     values: Floats  # (I, len(ITEM_FACTS))
 
+    @property
+    def recent(self) -> Floats:
+        """(I,) pairs (shopper, day) of the last 28 days: what is popular now."""
+        return np.asarray(self.values[:, ITEM_FACTS.index("item_taken_28")])
+
 
 def item_facts(interactions: Interactions, as_of: datetime) -> ItemFacts:
     """Count what was known at `as_of`."""

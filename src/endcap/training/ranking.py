@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.data.features import Interactions, to_microseconds
+from endcap.models.ease import Ease
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
 from endcap.models.ranker import Ranker, candidates
 from endcap.models.ranking_features import FEATURES, features
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 PERIOD_DAYS = 7
 EARLIER_DAYS = 28  # of history before the first period
 MIN_POSITIVES = 200
+COUNTING_COST = 2_000_000_000_000  # columns³ of EASE in all
 BATCH_NUMBERS = 4_000_000  # shoppers × items that are held at once
 
 
@@ -30,8 +32,9 @@ class RankingOptions:
     """Hyper-parameters of the second stage."""
 
     max_weeks: int = 26
-    max_cases: int = 20_000  # a shopper in a period is a case
+    max_cases: int = 13_000  # a shopper in a period is a case
     top: int = 60  # candidates of each dense signal
+    others: float = 0.5  # share of a case's candidates that the shopper neither touched nor took that is learnt from
     rounds: int = 200
     learning_rate: float = 0.05
     leaves: int = 31
@@ -45,6 +48,7 @@ class Sampling:
 
     top: int  # candidates of each dense signal
     cases: int  # at most
+    others: float  # share of the items that the shopper neither touched nor took that is kept
     seed: int
 
 
@@ -64,10 +68,11 @@ def learn_ranker(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Ranker | None:
     """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
-    starts = period_starts(interactions.known_at(until), until, options.max_weeks)
+    weeks = min(options.max_weeks, affordable_weeks(len(interactions.item_ids)))
+    starts = period_starts(interactions.known_at(until), until, weeks)
     tables = []
     for place, start in enumerate(starts):
-        sampling = Sampling(options.top, options.max_cases // len(starts), options.seed + place)
+        sampling = Sampling(options.top, options.max_cases // len(starts), options.others, options.seed + place)
         tables.append(make_cases(interactions, start, until, sampling))
         progress(f"week {place + 1}/{len(starts)}: {len(tables[-1].sizes)} shoppers")
     positives = sum(int(table.taken.sum()) for table in tables)
@@ -86,15 +91,24 @@ def period_starts(known: Interactions, until: datetime, max_weeks: int) -> list[
     return [until - timedelta(days=PERIOD_DAYS * (week + 1)) for week in range(weeks)]
 
 
+def affordable_weeks(items: int) -> int:
+    """How many periods may be counted: EASE is solved anew for each, which costs the cube of the catalogue.
+
+    >>> affordable_weeks(3_700), affordable_weeks(12_000), affordable_weeks(1_000_000)
+    (39, 1, 1)
+    """
+    return max(1, COUNTING_COST // max(min(items, Ease().max_columns), 1) ** 3)
+
+
 def make_cases(interactions: Interactions, start: datetime, until: datetime, sampling: Sampling) -> Cases:
     """The shoppers of [start, start + PERIOD_DAYS) who took one of their candidates, or a sample of them.
 
     Features and candidates are of what was known at `start`; what was taken, less what was undone by `until`.
     """
     period = interactions.known_at(until).between(start, start + timedelta(days=PERIOD_DAYS)).targets()
-    users = np.unique(period.users)
+    users, rng = np.unique(period.users), np.random.default_rng(sampling.seed)
     if len(users) > sampling.cases:
-        users = np.sort(np.random.default_rng(sampling.seed).choice(users, sampling.cases, replace=False))
+        users = np.sort(rng.choice(users, sampling.cases, replace=False))
     items = len(interactions.item_ids)
     wanted = np.unique(period.users * items + period.items)
     known = interactions.known_at(start)
@@ -103,13 +117,16 @@ def make_cases(interactions: Interactions, start: datetime, until: datetime, sam
     for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
         batch = batch_of(known, part, start)
         dense = likeness_signals(batch, counts)
-        rows, codes = candidates(batch, [*dense.values(), counts.recent], items, sampling.top)
+        rows, codes = candidates(batch, [*dense.values(), counts.facts.recent], items, sampling.top)
         taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
         useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
         keep = useful[rows]
         rows, codes, taken = rows[keep], codes[keep], taken[keep]
         table = features(batch, interactions.target_types, counts.facts, rows, codes, dense)
-        tables.append(Cases(table, taken, np.bincount(rows, minlength=len(part))[useful]))
+        keep = (
+            taken | np.isin(rows * items + codes, batch.rows * items + batch.codes) | (rng.random(len(rows)) < sampling.others)
+        )
+        tables.append(Cases(table[keep], taken[keep], np.bincount(rows[keep], minlength=len(part))[useful]))
     return join(tables)
 
 
@@ -133,13 +150,14 @@ def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster
         "min_data_in_leaf": 100,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
+        "bagging_by_query": True,
         "feature_fraction": 0.5,
         "lambda_l2": 10.0,
         "max_bin": 63,
         "num_threads": 1,
         "seed": options.seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
         "verbose": -1,
     }
     data = lightgbm.Dataset(

@@ -39,6 +39,7 @@ def test_facts_of_three_items_by_hand() -> None:
     np.testing.assert_allclose(cup["item_season"], np.log((3 + 1) / (3 / 3 + 1)), rtol=1e-6)
     assert (hat["item_taken"], hat["item_last"]) == (1, 50)  # the view does not count
     assert pen["item_taken"] == 0
+    assert item_facts(shop(*LINES), NOW).recent.tolist() == [3, 0, 0]
     assert np.isnan([pen["item_first"], pen["item_last"]]).all()
 
 

@@ -15,10 +15,11 @@ from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 from endcap.data.features import Interactions, interactions_from_events, to_microseconds
 from endcap.evaluation.protocol import histories_at
 from endcap.models.history import encode
+from endcap.models.ranking_features import FEATURES
 from endcap.training.ranking import PERIOD_DAYS, RankingOptions, Sampling, batch_of, learn_ranker, make_cases, period_starts
 
 OPTIONS = RankingOptions(rounds=20)
-ALL = Sampling(top=60, cases=1000, seed=0)
+ALL = Sampling(top=60, cases=1000, others=1.0, seed=0)
 NOW = UNTIL + timedelta(hours=10)  # five weeks after the first event
 START = NOW - timedelta(days=PERIOD_DAYS)
 ITEMS = list(tiny_catalog()["item_id"])
@@ -100,10 +101,23 @@ def test_histories_are_those_of_a_request(interactions: Interactions) -> None:
 
 
 def test_large_shops_are_sampled(interactions: Interactions) -> None:
-    some = [make_cases(interactions, START, NOW, Sampling(60, 10, seed)) for seed in (0, 0, 1)]
+    some = [make_cases(interactions, START, NOW, dataclasses.replace(ALL, cases=10, seed=seed)) for seed in (0, 0, 1)]
     assert len(some[0].sizes) == 10
     np.testing.assert_array_equal(some[0].features, some[1].features)
     assert not np.array_equal(some[0].features, some[2].features)
+
+
+def test_what_a_shopper_neither_touched_nor_took_is_thinned(interactions: Interactions) -> None:
+    whole, thin = (
+        make_cases(interactions, START, NOW, dataclasses.replace(ALL, others=others)) for others in (ALL.others, 0.5)
+    )
+    touched = whole.features[:, FEATURES.index("days")] > 0
+    thin_touched = thin.features[:, FEATURES.index("days")] > 0
+    np.testing.assert_array_equal(thin.features[thin_touched], whole.features[touched])
+    assert thin.taken.sum() == whole.taken.sum()
+    free, thin_free = (~touched & ~whole.taken).sum(), (~thin_touched & ~thin.taken).sum()
+    assert 0.4 * free < thin_free < 0.6 * free
+    assert len(thin.features) == thin.sizes.sum()
 
 
 def test_periods_end_at_until_and_have_four_weeks_before() -> None:
