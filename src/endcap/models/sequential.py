@@ -1,8 +1,8 @@
 """The text-aware sequential transformer: reads a shopper's newest events, scores every item of the catalogue.
 
 An item's vector is an id embedding plus its projected text, so an item nobody has bought yet is scored by its text alone.
-Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, positions count moments from
-the end, and a learnt decay per head makes older events matter less (SASRec, Kang & McAuley 2018, generalised to baskets).
+Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, positions count
+moments from the end, and a learnt decay per head makes older events matter less (SASRec, Kang & McAuley 2018, for baskets).
 Shapes: B shoppers, T events, D dimensions, I items, E text dimensions (0: the shop has no texts).
 """
 
