@@ -2,8 +2,8 @@
 
 **When**: by hand, or on `ENDCAP_RETRAIN_SCHEDULE` (cron).
 
-**Steps**: a workspace of its own at a pinned dataset version and code → prepare → encode → train → evaluate (the stages of
-`dvc.yaml`, one task each) → a candidate in the registry, which the asset `candidate` announces. It is not served:
+**Steps**: a workspace of its own at a pinned dataset version and code → prepare → adapt → encode → train → evaluate (the
+stages of `dvc.yaml`, one task each) → a candidate in the registry, which the asset `candidate` announces. It is not served:
 `promote_model` decides that.
 
 **Run again**: stages whose inputs did not change are restored from the cache. Clear a failed task to go on from there.
