@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import re
+import typing
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from endcap.contracts import Surface
 from endcap.errors import ConfigError
+from endcap.search_space import Tune, check_space
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -181,6 +184,7 @@ class Params(Section):
     adapt: Adapt
     encode: Encode
     train: Train
+    tune: Tune
     recent_days: Count
     evaluate: Evaluate
     gates: Gates
@@ -199,15 +203,37 @@ def load_params(path: Path | None = None) -> Params:
     Raises:
         ConfigError: unreadable, an unknown key, or a value out of range.
     """
-    path = path or Path(os.environ.get("ENDCAP_PARAMS", "") or _default_params())
+    path = path or params_path()
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot be read ({error})", field=str(path), action="Mend the file or set ENDCAP_PARAMS.") from error
+    return _validated(raw, str(path))
+
+
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
+    """The parameters with some of them changed; `values` has dotted keys: {"train.dim": 32}.
+
+    Raises:
+        ConfigError: an unknown key, a value out of range, or values that do not go together.
+    """
+    changed = params.model_dump()
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        at = changed
+        for section in sections:
+            at = at.setdefault(section, {})
+        at[name] = value
+    return _validated(changed, "the changed parameters")
+
+
+def _validated(raw: Any, where: str) -> Params:
     try:
-        return Params.model_validate(raw)
+        params = Params.model_validate(raw)
     except ValidationError as error:
-        raise _explain(error, str(path)) from error
+        raise _explain(error, where) from error
+    check_space(params.tune, Params)
+    return params
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -221,7 +247,10 @@ class _UniqueKeys(yaml.SafeLoader):
         return found
 
 
-def _default_params() -> Path:
+def params_path() -> Path:
+    """The file that `load_params` reads by default."""
+    if override := os.environ.get("ENDCAP_PARAMS"):
+        return Path(override)
     here = Path.cwd() / "params.yaml"
     return here if here.exists() else project_root() / "params.yaml"
 
@@ -240,8 +269,9 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
 def _fields_at(keys: list[str]) -> list[str]:
     model: type[BaseModel] = Params
     for key in keys:
-        annotation: Any = model.model_fields[key].annotation
-        model = annotation
+        annotation: Any = model.model_fields[key].annotation if key in model.model_fields else model
+        values = typing.get_args(annotation)  # dict[str, Dimension]: its own key is skipped in the next round
+        model = values[1] if values else annotation
     return list(model.model_fields)
 
 
@@ -269,6 +299,7 @@ class Home:
         self.batches = root / "batches"  # one folder a batch: raw, validation, cleaning
         self.quarantine = root / "quarantine"
         self.workspaces = root / "workspaces"  # one checkout a run
+        self.tuning = root / "tuning"  # one folder a study
         self.reports = root / "reports"  # HTML pages: data docs, scorecards, drift; served by Airflow under /endcap/reports
         self.models = root / "models"  # registry downloads, by version
         self.secrets = root / "secrets"

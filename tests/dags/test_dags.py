@@ -41,11 +41,26 @@ print(*sorted({HEAVY!r} & set(sys.modules)))
 @pytest.mark.parametrize("name", ["retrain_full", "update_incremental"])
 def test_training_tasks_are_the_stages_of_dvc(dags: dict[str, Any], name: str) -> None:
     stages = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    if name == "retrain_full":
+        stages.insert(stages.index("train"), "tune")
     chain = ["make_workspace", *stages, "register_candidate"]
     assert sorted(dags[name].task_ids) == sorted(chain)
     for before, after in itertools.pairwise(chain):
         assert before in dags[name].get_task(after).upstream_task_ids
     assert {dags[name].get_task(stage).pool for stage in stages} == {"training"}
+
+
+def test_trials_are_asked_for_in_the_form_and_none_by_default(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from jinja2 import Environment
+
+    from endcap.pipeline import tune
+
+    one = dags["retrain_full"].get_task("tune")
+    asked = []
+    monkeypatch.setattr(tune, "tune_workspace", lambda workspace, trials: asked.append((workspace, trials)))
+    given = dags["retrain_full"].params.get_param("tune_trials").value
+    one.python_callable("w", Environment(autoescape=False).from_string(one.op_args[1]).render(params={"tune_trials": given}))
+    assert asked == [("w", 0)]
 
 
 def test_promotion_hangs_on_the_gates_and_on_a_person(dags: dict[str, Any]) -> None:

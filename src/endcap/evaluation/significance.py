@@ -79,3 +79,35 @@ def paired_bootstrap(
             "pairs differ in length", field="ours, theirs", value=(len(ours), len(theirs)), action="Align by shopper first."
         )
     return bootstrap_mean(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), samples, confidence, seed)
+
+
+def bootstrap_columns(
+    values_UM: npt.NDArray[np.float64], samples: int = 1000, confidence: float = 0.95, seed: int = 1
+) -> list[Interval]:
+    """The mean of each of M measures over U shoppers, all from the same drawn shoppers; NaN: has no such measure.
+
+    As bootstrap_mean, many measures at once: a sample is a row of counts, so that its means are one matrix product.
+    A measure that nobody has: NaN with a count of 0.
+    """
+    have = np.isfinite(values_UM)
+    both = np.concatenate([np.where(have, values_UM, 0.0), have.astype(np.float64)], axis=1)
+    users, measures = values_UM.shape
+    rng = np.random.default_rng(seed)
+    sums = np.empty((samples, 2 * measures))
+    for begin in range(0, samples, 50):  # some samples at a time: samples × shoppers at once would need much memory
+        some = min(50, samples - begin)
+        drawn = np.stack([np.bincount(rng.integers(0, users, users), minlength=users) for _ in range(some)])
+        sums[begin : begin + some] = drawn.astype(np.float64) @ both
+    counts = have.sum(axis=0)
+    means = np.divide(
+        sums[:, :measures], sums[:, measures:], where=sums[:, measures:] > 0, out=np.full((samples, measures), np.nan)
+    )
+    found = []
+    tail = (1 - confidence) / 2
+    for column in range(measures):
+        drawn_means = means[:, column][np.isfinite(means[:, column])]
+        low, high = np.quantile(drawn_means, [tail, 1 - tail]) if len(drawn_means) else (np.nan, np.nan)
+        mean = both[:, column].sum() / counts[column] if counts[column] else np.nan
+        low, high = np.minimum(low, mean), np.maximum(high, mean)  # where all are equal, sums differ by rounding
+        found.append(Interval(float(mean), float(low), float(high), int(counts[column])))
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from endcap.data.features import Interactions
-from endcap.models.history import Floats, History, encode
+from endcap.models.history import Floats, History, encode, held
 
 
 class ItemKnn:
@@ -34,10 +34,7 @@ class ItemKnn:
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
         """(B, I) sums of cosines; 0 for an empty history."""
         batch = encode(histories, self._index, now)
-        shape = (batch.size, len(self.item_ids))
-        own = sparse.csr_matrix((np.ones(len(batch.codes), np.float32), (batch.rows, batch.codes)), shape=shape)
-        own.data[:] = 1
-        return np.asarray((own @ self.similarity).toarray(), np.float32)
+        return np.asarray((held(batch, len(self.item_ids)) @ self.similarity).toarray(), np.float32)
 
 
 def taken_matrix(known: Interactions, max_items: int) -> sparse.csr_matrix:

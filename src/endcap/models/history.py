@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from endcap.data.features import POSITIVE_TYPES, TYPE_CODES
 
@@ -121,6 +122,14 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
     return HistoryBatch(
         len(histories), np.concatenate(rows), np.concatenate(codes), ages.astype(np.float32), np.concatenate(types), now_us
     )
+
+
+def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
+    """(B, I) ones where a shopper's history holds an item."""
+    own = sparse.csr_matrix((np.ones(len(batch.codes), np.float32), (batch.rows, batch.codes)), shape=(batch.size, items))
+    own.sum_duplicates()
+    own.data[:] = 1
+    return own
 
 
 def microseconds(moment: datetime | np.datetime64) -> int:

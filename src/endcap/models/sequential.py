@@ -1,12 +1,14 @@
 """The text-aware sequential transformer: reads a shopper's newest events, scores every item of the catalogue.
 
 An item's vector is an id embedding plus its projected text, so that an item nobody has bought yet is scored by its text alone.
-Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, and a learnt decay per
-head makes older events matter less. Shapes: B shoppers, T events, D dimensions, I items, E text dimensions.
+Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, positions count moments
+from the end, and a learnt decay per head makes older events matter less (SASRec, Kang & McAuley 2018, generalised to baskets).
+Shapes: B shoppers, T events, D dimensions, I items, E text dimensions (0: the shop has no texts).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.nn import functional
 from endcap.data.features import TYPES
 from endcap.models.history import Floats, HistoryBatch
 
+INITIAL = 0.02  # standard deviation of fresh embeddings; read by the blocks times sqrt(D)
 GAP_EDGES_DAYS = (0.02, 0.5, 1.5, 3.5, 7.5, 14.5, 21.5, 30.5, 45.5, 60.5, 90.5, 180.5)
 
 
@@ -33,7 +36,7 @@ class SequenceShape:
 
 
 class Block(nn.Module):
-    """Pre-norm attention over earlier events with a decay in time, then a gated feed-forward."""
+    """Pre-norm attention over earlier events with a decay in time, then a feed-forward."""
 
     def __init__(self, shape: SequenceShape) -> None:
         super().__init__()
@@ -41,10 +44,10 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(shape.dim)
         self.qkv = nn.Linear(shape.dim, 3 * shape.dim)
         self.out = nn.Linear(shape.dim, shape.dim)
-        self.decay = nn.Parameter(torch.linspace(-2.0, 0.5, shape.heads))
+        self.decay = nn.Parameter(torch.linspace(-4.0, -1.0, shape.heads))
         self.forward_norm = nn.LayerNorm(shape.dim)
         self.expand = nn.Linear(shape.dim, 4 * shape.dim)
-        self.shrink = nn.Linear(2 * shape.dim, shape.dim)
+        self.shrink = nn.Linear(4 * shape.dim, shape.dim)
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, x_BTD: Tensor, age_BTT: Tensor, seen_BTT: Tensor) -> Tensor:
@@ -56,8 +59,7 @@ class Block(nn.Module):
         bias = bias.masked_fill(~seen_BTT[:, None], -1e9).to(query.dtype)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         x_BTD = x_BTD + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, dim)))
-        gate, up = self.expand(self.forward_norm(x_BTD)).chunk(2, dim=-1)
-        result = x_BTD + self.dropout(self.shrink(functional.silu(gate) * up))
+        result = x_BTD + self.dropout(self.shrink(functional.gelu(self.expand(self.forward_norm(x_BTD)))))
         return result
 
 
@@ -71,28 +73,31 @@ class SequenceModel(nn.Module):
         self.shape = shape
         self.register_buffer("text", text_IE.float())  # (I, E)
         self.register_buffer("seen", seen_I.bool())  # (I,) bought in training: the id embedding means something
-        self.ids = nn.Parameter(torch.randn(len(text_IE), shape.dim) * 0.02)
-        self.text_projection = nn.Linear(shape.text_dim, shape.dim)
+        self.ids = nn.Parameter(torch.randn(len(text_IE), shape.dim) * INITIAL)
+        self.text_projection = nn.Linear(shape.text_dim, shape.dim, bias=False) if shape.text_dim else None
         self.kinds = nn.Embedding(len(TYPES), shape.dim)
+        self.positions = nn.Embedding(shape.max_length, shape.dim)
         self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.dim)
-        self.head = nn.Linear(shape.dim, shape.dim)
         self.start = nn.Parameter(torch.zeros(shape.dim))  # the shopper before the first event
         self.dropout = nn.Dropout(shape.dropout)
-        for embedding in (self.kinds, self.gaps):
-            nn.init.normal_(embedding.weight, std=0.02)
+        nn.init.normal_(self.kinds.weight, std=INITIAL)
+        nn.init.normal_(self.gaps.weight, std=INITIAL)
+        nn.init.normal_(self.positions.weight, std=INITIAL * math.sqrt(shape.dim))
+        if self.text_projection is not None:
+            nn.init.normal_(self.text_projection.weight, std=INITIAL)
 
     def item_vectors(self, keep_id_I: Tensor | None = None) -> Tensor:
         """(I, D). `keep_id_I` false: this item by its text alone (also for every item unseen in training)."""
         keep = self.seen if keep_id_I is None else self.seen & keep_id_I
-        text: Tensor = self.text_projection(self.text)
-        return self.ids * keep[:, None] + text
+        vectors = self.ids * keep[:, None]
+        return vectors if self.text_projection is None else vectors + self.text_projection(self.text)
 
     def forward(self, items_ID: Tensor, codes_BT: Tensor, kinds_BT: Tensor, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
         """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid."""
-        x: Tensor = items_ID[codes_BT] + self.kinds(kinds_BT)
-        x = self.dropout(functional.layer_norm(x, (self.shape.dim,)))
+        x = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
+        x = self.dropout(x + self.kinds(kinds_BT) + self.positions(self._from_end(days_BT, valid_BT)))
         apart = days_BT[:, :, None] - days_BT[:, None, :]
         seen = (apart >= 0) & valid_BT[:, None, :]
         age = torch.log1p(apart.clamp(min=0))
@@ -100,10 +105,16 @@ class SequenceModel(nn.Module):
             x = block(x, age, seen)
         return x
 
+    def _from_end(self, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
+        """(B, T) how many later moments the window holds after each event's own."""
+        later = (days_BT[:, 1:] > days_BT[:, :-1]) & valid_BT[:, 1:]
+        rank = functional.pad(later.flip(1).cumsum(1).flip(1), (0, 1))
+        return rank.clamp(max=self.shape.max_length - 1)
+
     def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
         """(Q, D) what a shopper in this state wants after that many days."""
         edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32)
-        wanted: Tensor = self.head(self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges))))
+        wanted: Tensor = self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges)))
         return wanted
 
     @torch.inference_mode()

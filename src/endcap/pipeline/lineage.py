@@ -76,7 +76,11 @@ def _of_model(settings: Settings, version: str) -> dict[str, Any]:
             "page": registry.page(model.version),
         },
         "code": {"commit": model.code_commit, "tree": tags.get("code_tree", "")},
-        "params": {"hash": model.params_hash, "file": f"params.yaml in the code tree {tags.get('code_tree', '')[:12]}"},
+        "params": {
+            "hash": model.params_hash,
+            "file": f"params.yaml in the code tree {tags.get('code_tree', '')[:12]}",
+            "tuned": tags.get("tuned", ""),
+        },
         "parents": _parents(registry, model),
         "gates": _gates(settings, model),
         "approval": _approval(settings, model),

@@ -52,7 +52,7 @@ def register_candidate(workspace: str | Path) -> dict[str, Any]:
         curves=read_curves(evaluation / "curves.csv"),
         plots=evaluation / "plots",
         params_file=root / "params.yaml",
-        tags={"workspace": card.run_id},
+        tags={"workspace": card.run_id} | ({"tuned": card.tuned} if card.tuned else {}),
     )
     log.info("candidate registered", extra={"model_version": version.version, "dataset_version": version.dataset_version})
     return {

@@ -65,12 +65,21 @@ def run_stage(workspace: str | Path, stage: str, *, force: bool = False) -> dict
         command += ["--force", "--no-run-cache"]
     started = time.monotonic()
     require_room(root, _ROOM_BYTES, f"stage {stage}")
-    with locked(root / workspaces.LOCK):
-        _stop_leftover(root)
-        status = _stream(command, root, stage)
+    status = run_logged(root, command, stage)
     seconds = round(time.monotonic() - started, 2)
     log.info("stage done", extra={"stage": stage, "status": status, "seconds": seconds, "workspace": root.name})
     return {"stage": stage, "status": status, "seconds": seconds}
+
+
+def run_logged(root: Path, command: list[str], name: str) -> str:
+    """Run a command on a workspace's own code while nothing else runs there; its log streams to stdout. Returns what DVC did.
+
+    Raises:
+        TrainingError: it failed; the message ends with the last lines of its log.
+    """
+    with locked(root / workspaces.LOCK):
+        _stop_leftover(root)
+        return _stream(command, root, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
     prepared = root / "work" / "prepared"
     facts = read_json(prepared / "split.json", "Run the stage prepare first.")
     parent_facts = read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
-    interactions, items, text = _load_prepared(root)
+    interactions, items, text = load_prepared(root)
     until, options = datetime.fromisoformat(facts["holdout_start"]), fit_options(params)
     if parent_facts["kind"] == "incremental":
         parent = BlendedRecommender.load(root / "data" / "parent" / "model")
@@ -212,7 +212,12 @@ def evaluate(root: Path, params: Params) -> dict[str, Any]:
     return write_report(root / "work" / "evaluation", ranked, config["curve"], extra, k, confidence)
 
 
-def _load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
+def load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:
+    """What the stages prepare and encode wrote: interactions, the item table, text vectors (items, dimensions).
+
+    Raises:
+        DatasetError, TrainingError: a stage did not run, or the two do not go together.
+    """
     import numpy as np
     import pandas as pd
     from safetensors.numpy import load_file
@@ -255,7 +260,7 @@ def _check_encoder(parent: Any, width: int) -> None:
 
 
 def read_json(path: Path, action: str) -> Any:
-    """A JSON file that an earlier step wrote. Raises DatasetError with what to do when it cannot be read."""
+    """A JSON file that a stage wrote. Raises DatasetError, which says `action`, where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -12,12 +12,10 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from endcap.config import Settings, load_params, load_settings
 from endcap.contracts import ModelKind
@@ -26,6 +24,7 @@ from endcap.data.locks import scratch, try_locked
 from endcap.data.versions import DatasetRepository
 from endcap.errors import ConfigError, DatasetError, ReleaseError
 from endcap.pipeline import code
+from endcap.pipeline.params_file import write_values
 
 if TYPE_CHECKING:
     from endcap.contracts import DatasetVersion, ModelVersion
@@ -49,6 +48,7 @@ class Workspace:
     code_tree: str  # includes params.yaml with its overrides
     params_hash: str
     created_at: str
+    tuned: str = ""  # the study and trial that chose parameters, "study#7"
 
 
 def create(
@@ -96,6 +96,24 @@ def create(
         _move(fresh, target)
     prune(home.workspaces, KEEP)
     return target
+
+
+def override(workspace: Path | str, values: Mapping[str, Any], tuned: str) -> Workspace:
+    """Change parameters of a workspace (dotted keys) in its params.yaml, code tree and card, so that a rebuild has them.
+
+    Raises:
+        DatasetError: no such workspace.
+        ConfigError: a value is no known parameter or out of range; nothing is changed then.
+    """
+    root, home = Path(workspace), load_settings().paths
+    card, path = read(root), root / "params.yaml"
+    params = write_values(path, values)
+    tree = code.with_file(card.code_tree, "params.yaml", path.read_bytes(), home)
+    changed = replace(card, code_tree=tree, params_hash=params.digest(), tuned=tuned)
+    draft = root / f"{CARD}.part"
+    draft.write_text(json.dumps(asdict(changed), indent=2) + "\n", encoding="utf-8")
+    draft.replace(root / CARD)
+    return changed
 
 
 def read(workspace: Path | str) -> Workspace:
@@ -202,15 +220,7 @@ def _override(version: code.CodeVersion, overrides: Mapping[str, Any], target: P
     if not overrides:
         return version
     path = target / "params.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for key, value in overrides.items():
-        *sections, name = key.split(".")
-        at = values
-        for section in sections:
-            at = at.setdefault(section, {})
-        at[name] = value
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    load_params(path)
+    write_values(path, overrides)
     return code.CodeVersion(version.commit, code.with_file(version.tree, "params.yaml", path.read_bytes(), settings.paths))
 
 

@@ -31,7 +31,7 @@ def log(
     params_file: Path | None,
 ) -> Any:
     """Log everything, then create the version in one call: it exists with all its tags or not at all."""
-    experiment = _experiment(client)
+    experiment = experiment_id(client, EXPERIMENT)
     run = client.create_run(experiment, run_name=f"{lineage['kind']} on {lineage['dataset_version']}", tags=dict(lineage))
     run_id = run.info.run_id
     try:
@@ -55,16 +55,17 @@ def log(
     return version
 
 
-def _experiment(client: Any) -> str:
+def experiment_id(client: Any, name: str) -> str:
+    """The id of the experiment of this name, made when it is not there."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     try:
-        return str(client.create_experiment(EXPERIMENT))
+        return str(client.create_experiment(name))
     except MlflowException:  # another run made it first
-        return str(client.get_experiment_by_name(EXPERIMENT).experiment_id)
+        return str(client.get_experiment_by_name(name).experiment_id)
 
 
 def _ensure_registered_model(client: Any) -> None:

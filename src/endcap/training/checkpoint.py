@@ -28,7 +28,7 @@ class Checkpoint:
         """Write the state after an epoch."""
         if self.path is None:
             return
-        tensors = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+        tensors = {f"model.{name}": weight for name, weight in model.named_parameters()}
         tensors |= {f"best.{name}": weight for name, weight in best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -42,10 +42,10 @@ class Checkpoint:
         """The curve so far, with model and optimiser as they were; an empty curve if there is nothing to resume."""
         tensors, metadata = self._read()
         own = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+        shapes = {name: weight.shape for name, weight in model.named_parameters()}
         if metadata.get("key") != self.key or {name: tensor.shape for name, tensor in own.items()} != shapes:
             return Curve()
-        model.load_state_dict(own)
+        model.load_state_dict(own, strict=False)
         self.best_weights = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in tensors.items():

@@ -21,10 +21,11 @@ from endcap.evaluation.protocol import Period, histories_at, score_period
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.sequential import SequenceModel, SequenceShape
-from endcap.training.absorb import absorb, questions_from
+from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.blending import learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
+from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
 from endcap.training.schedule import Curve
 from endcap.training.sequences import make_sequences
@@ -47,6 +48,7 @@ class Fitted:
     update_curve: Curve | None = None
 
 
+@guarded
 def fit_full(
     interactions: Interactions,
     catalog: pd.DataFrame,
@@ -54,10 +56,13 @@ def fit_full(
     until: datetime,
     options: FitOptions,
     *,
+    absorb_validation: bool = True,
     checkpoint_path: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Fit on events before `until - validation_days`, learn the blend on the days up to `until`, then absorb those.
+
+    Without `absorb_validation` those days choose the epoch and the blend's weights, and nothing else is learnt from them.
 
     `catalog` holds one row an item of `interactions.item_ids`, in that order; `text_IE` likewise.
 
@@ -82,6 +87,9 @@ def fit_full(
         item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
     )
     validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD)
+    if not absorb_validation:
+        finish(model, interactions, cut, options)
+        return Fitted(model, curve, validation)
     update_curve = absorb(model, interactions, cut, until, options, progress=progress)
     return Fitted(model, curve, validation, update_curve)
 

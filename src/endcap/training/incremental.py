@@ -19,9 +19,11 @@ from endcap.models.sequential import SequenceModel
 from endcap.training.absorb import absorb
 from endcap.training.counting import count
 from endcap.training.fitting import UPDATE_HOLD, Fitted, item_table, learn_blend
+from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
 
 
+@guarded
 def fit_update(
     parent: BlendedRecommender,
     interactions: Interactions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from endcap.training.losses import Objective
 from endcap.training.schedule import Schedule
 
 
@@ -15,10 +16,16 @@ class FitOptions:
     layers: int = 1
     heads: int = 2
     max_length: int = 100
-    dropout: float = 0.2
+    dropout: float = 0.4
+    id_dropout: float = 0.15
+    loss: str = "sampled"
+    negatives: int = 1024
+    negative_sampling: str = "uniform"
+    logq: bool = False
     learning_rate: float = 0.001
-    weight_decay: float = 0.01
-    batch_size: int = 128
+    weight_decay: float = 0.2
+    batch_size: int = 256
+    batch_tokens: int = 1024
     max_epochs: int = 10
     patience: int = 0
     precision: str = "auto"
@@ -37,6 +44,9 @@ class FitOptions:
             learning_rate=self.update_learning_rate if update else self.learning_rate,
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
+            batch_tokens=self.batch_tokens,
+            objective=Objective(self.loss, self.negatives, self.negative_sampling, self.logq),
+            id_dropout=self.id_dropout,
             seed=self.seed,
             precision=self.precision,
             patience=0 if update else self.patience,

@@ -102,7 +102,7 @@ def _ask(
     own_targets = days[begin:end][np.diff(target_before[begin : end + 1]) > 0]
     base = target_before[begin]
     first_day = own_targets[nexts - base]
-    stops = base + np.searchsorted(own_targets, first_day + HORIZON_DAYS, side="right")
+    stops = base + np.searchsorted(own_targets, first_day + HORIZON_DAYS, side="left")
     stride = max(length // SPLIT, 1)
     offset = np.where(events < begin, 0, np.maximum(events - begin + 1 - length, 0))
     slot = -(-offset // stride)  # the earliest window that still holds the event
@@ -117,8 +117,13 @@ def _ask(
         ]
 
 
-def batches(sequences: Sequences, questions: Ints, size: int, rng: np.random.Generator) -> Iterator[WindowBatch]:
-    """One pass over the windows that hold the chosen questions, shuffled, windows of like length together."""
+def batches(
+    sequences: Sequences, questions: Ints, size: int, tokens: int, rng: np.random.Generator
+) -> Iterator[WindowBatch]:
+    """One pass over the windows that hold the chosen questions, shuffled; windows of one length together, so that little is padded.
+
+    A batch holds at most `size` windows and, unless a single window is longer, `tokens` events, padding included.
+    """
     if not len(questions):
         return
     chosen = rng.permutation(questions)
@@ -129,10 +134,29 @@ def batches(sequences: Sequences, questions: Ints, size: int, rng: np.random.Gen
     window_of = sequences.question_window[chosen]
     windows = np.unique(window_of)
     lengths = sequences.windows[windows, 1] - sequences.windows[windows, 0]
-    by_length = np.argsort(lengths + rng.random(len(windows)) * 0.25 * lengths, kind="stable")
-    groups = [by_length[begin : begin + size] for begin in range(0, len(windows), size)]
+    by_length = np.lexsort((rng.random(len(windows)), lengths))
+    groups = _groups(lengths[by_length], size, tokens)
     for number in rng.permutation(len(groups)):
-        yield _collate(sequences, windows[groups[number]], chosen, window_of, rng)
+        begin, end = groups[number]
+        yield _collate(sequences, windows[by_length[begin:end]], chosen, window_of, rng)
+
+
+def _groups(lengths: Ints, size: int, tokens: int) -> list[tuple[int, int]]:
+    """Ranges of ascending lengths: each as long as `size` and `tokens` allow, and of one length where that still fills half of it."""
+    found: list[tuple[int, int]] = []
+    begin = 0
+    while begin < len(lengths):
+        end = begin + min(size, max(tokens // max(int(lengths[begin]), 1), 1))
+        end = min(end, len(lengths))
+        same = int(np.searchsorted(lengths, lengths[begin], side="right"))
+        if same < end:
+            while end > begin + 1 and int(lengths[end - 1]) * (end - begin) > tokens:
+                end -= 1
+            if same - begin >= (end - begin) / 2:
+                end = same
+        found.append((begin, end))
+        begin = end
+    return found
 
 
 def _collate(s: Sequences, windows: Ints, chosen: Ints, window_of: Ints, rng: np.random.Generator) -> WindowBatch:
@@ -148,8 +172,9 @@ def _collate(s: Sequences, windows: Ints, chosen: Ints, window_of: Ints, rng: np
     at = np.where(s.question_at[question] >= 0, s.question_at[question] - first[rows], -1)
     begin, end = s.answers[question].T
     count = end - begin
-    slots = np.arange(ANSWERS)[None, :]
-    sampled = (rng.random((len(question), ANSWERS)) * count[:, None]).astype(np.int64)
+    width = int(min(count.max(initial=1), ANSWERS))
+    slots = np.arange(width)[None, :]
+    sampled = (rng.random((len(question), width)) * count[:, None]).astype(np.int64)
     picks = np.where(count[:, None] > ANSWERS, sampled, slots)
     answered = slots < np.minimum(count, ANSWERS)[:, None]
     answers = s.target_codes[np.where(answered, begin[:, None] + picks, begin[:, None])]

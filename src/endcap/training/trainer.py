@@ -12,19 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from endcap.errors import TrainingError
+from endcap.evaluation.metrics import ndcg_at_k
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
 from endcap.training.checkpoint import Checkpoint
+from endcap.training.losses import FAR_BELOW, Negatives, answer_losses
 from endcap.training.schedule import Curve, Schedule
 from endcap.training.sequences import Sequences, WindowBatch, batches
 
 logger = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
-CANDIDATES = 20_000  # up to this many items the softmax is full; beyond it, this many are sampled a step
-ID_DROPOUT = 0.15  # share of items that a step shows by their text alone, so that text alone means something
+JUDGED_QUESTIONS = 4000  # of the held-out ones, drawn once
+JUDGED_K = 10
+BETAS = (0.9, 0.98)
+LARGEST_GRADIENT = 5.0
 
 
 def train(
@@ -49,7 +52,9 @@ def train(
             value=0,
             action="Ingest more history, or more shoppers.",
         )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=BETAS
+    )
     checkpoint = Checkpoint(checkpoint_path, schedule)
     curve = checkpoint.restore(model, optimiser)
     best_weights = checkpoint.best_weights
@@ -58,23 +63,27 @@ def train(
         torch.manual_seed(schedule.seed + epoch)
         rng = np.random.default_rng([schedule.seed, epoch])
         begun = time.monotonic()
-        curve.train.append(_epoch(model, sequences, questions, schedule, optimiser, epoch, rng))
-        if held_out is not None:
-            curve.valid.append(validation_loss(model, *held_out, schedule))
+        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, rng)
+        curve.train.append(loss)
+        curve.windows.append(windows)
         curve.seconds.append(time.monotonic() - begun)
-        judged = curve.valid or curve.train
-        if held_out is None or not schedule.patience or judged[-1] <= min(judged):
+        if held_out is not None:
+            valid, ndcg = judge(model, *held_out, schedule)
+            curve.valid.append(valid)
+            curve.ndcg.append(ndcg)
+        if held_out is None or not schedule.patience or curve.ndcg[-1] >= max(curve.ndcg):
             curve.best_epoch = epoch + 1
-            best_weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+            best_weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         checkpoint.save(model, optimiser, curve, best_weights)
-        progress(f"epoch {epoch + 1}/{schedule.epochs} loss {curve.train[-1]:.4f} valid {judged[-1]:.4f}")
+        judged = f" validation NDCG {curve.ndcg[-1]:.4f}" if curve.ndcg else ""
+        progress(f"epoch {epoch + 1}/{schedule.epochs} loss {curve.train[-1]:.4f}{judged}")
         if schedule.patience and epoch + 1 - curve.best_epoch >= schedule.patience:
             break
         if time.monotonic() - started > schedule.max_seconds:
             logger.warning("training_time_limit", extra={"epoch": epoch + 1, "max_seconds": schedule.max_seconds})
             break
     if best_weights:
-        model.load_state_dict(best_weights)
+        model.load_state_dict(best_weights, strict=False)
     return curve
 
 
@@ -86,13 +95,15 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     epoch: int,
     rng: np.random.Generator,
-) -> float:
+) -> tuple[float, int]:
+    """One pass: the mean loss, and how many windows were learnt from."""
     model.train()
-    total, count = 0.0, 0
-    for step, batch in enumerate(batches(sequences, questions, schedule.batch_size, rng)):
-        candidates = _candidates(model, batch, rng)
+    total, count, windows = 0.0, 0, 0
+    counts = np.bincount(sequences.target_codes, minlength=len(model.ids)) * model.seen.numpy()
+    for step, batch in enumerate(batches(sequences, questions, schedule.batch_size, schedule.batch_tokens, rng)):
+        negatives = Negatives.draw(schedule.objective, counts, rng)
         with autocast(schedule.precision):
-            loss = batch_loss(model, batch, candidates)
+            loss = batch_loss(model, batch, negatives, schedule)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -103,49 +114,57 @@ def _epoch(
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimiser.step()
-        total, count = total + value * len(batch.rows), count + len(batch.rows)
-    return total / max(count, 1)
+        total, count, windows = total + value * len(batch.rows), count + len(batch.rows), windows + len(batch.codes)
+    return total / max(count, 1), windows
 
 
-def batch_loss(model: SequenceModel, batch: WindowBatch, candidates: Tensor | None = None) -> Tensor:
-    """Mean over the questions of the mean over their answers of -log softmax over the seen (or the candidate) items."""
-    keep_id = torch.rand(len(model.ids)) >= ID_DROPOUT if model.training else None
+def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, schedule: Schedule) -> Tensor:
+    """Mean over the questions of the mean over their answers; items new since training cannot be asked of the ids."""
+    keep_id = None
+    if schedule.id_dropout and model.text_projection is not None:
+        keep_id = torch.rand(len(model.ids)) >= schedule.id_dropout
     items_ID = model.item_vectors(keep_id)
-    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid)
-    state = hidden[batch.rows, batch.places.clamp(min=0)]
-    state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
-    queries = model.queries(state, batch.gap_days)
-    if candidates is None:
-        logits = (queries @ items_ID.T).float().masked_fill(~model.seen[None, :], -1e9)
-        answers = batch.answers
-    else:
-        logits = (queries @ items_ID[candidates].T).float()
-        answers = torch.searchsorted(candidates, batch.answers)
-    scored = functional.log_softmax(logits, dim=1).gather(1, answers)
-    counted = batch.answered & model.seen[batch.answers]  # an item new since training cannot be asked of the ids
-    each = -(scored * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+    each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+    counted = batch.answered & model.seen[batch.answers]
+    each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
     return each.sum() / counted.any(dim=1).sum().clamp(min=1)
 
 
-def _candidates(model: SequenceModel, batch: WindowBatch, rng: np.random.Generator) -> Tensor | None:
-    """None: a full softmax. Else the sorted codes of the answers and of uniformly drawn seen items."""
-    if len(model.ids) <= CANDIDATES:
-        return None
-    seen = np.flatnonzero(model.seen.numpy())
-    drawn = rng.choice(seen, min(CANDIDATES, len(seen)), replace=False)
-    return torch.from_numpy(np.unique(np.concatenate([drawn, batch.answers.numpy().ravel()])))
+def _queries(model: SequenceModel, items_ID: Tensor, batch: WindowBatch) -> Tensor:
+    """(Q, D) what each question's shopper wants."""
+    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid)
+    state = hidden[batch.rows, batch.places.clamp(min=0)]
+    state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
+    return model.queries(state, batch.gap_days)
 
 
 @torch.inference_mode()
-def validation_loss(model: SequenceModel, sequences: Sequences, questions: Ints, schedule: Schedule) -> float:
-    """The loss on the given questions, without dropout, the same answers each time."""
+def judge(model: SequenceModel, sequences: Sequences, questions: Ints, schedule: Schedule) -> tuple[float, float]:
+    """(-log softmax over all seen items, NDCG@10) of held-out questions, without dropout, the same ones each time.
+
+    Ranked are the items seen in training that the shopper's window does not show yet, and the answers.
+    """
     model.eval()
     rng = np.random.default_rng(schedule.seed)
-    total, count = 0.0, 0
-    for batch in batches(sequences, questions, schedule.batch_size, rng):
-        with autocast(schedule.precision):
-            total += float(batch_loss(model, batch)) * len(batch.rows)
-        count += len(batch.rows)
-    return total / max(count, 1)
+    chosen = np.sort(rng.choice(questions, min(JUDGED_QUESTIONS, len(questions)), replace=False))
+    items_ID = model.item_vectors()
+    unseen = ~model.seen[None, :]
+    losses, gains, count = 0.0, 0.0, 0
+    for batch in batches(sequences, chosen, schedule.batch_size, schedule.batch_tokens, rng):
+        logits = (_queries(model, items_ID, batch) @ items_ID.T).float().masked_fill(unseen, FAR_BELOW)
+        counted = batch.answered & model.seen[batch.answers]
+        asked = counted.any(dim=1)
+        scored = logits.gather(1, batch.answers)
+        each = ((torch.logsumexp(logits, dim=1, keepdim=True) - scored) * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        losses += float(each.sum())
+        before = torch.arange(batch.codes.shape[1]) <= batch.places[:, None]
+        row, place = before.nonzero(as_tuple=True)
+        logits[row, batch.codes[batch.rows[row], place]] = FAR_BELOW
+        logits.scatter_(1, batch.answers, torch.where(counted, scored, FAR_BELOW))
+        best = logits.topk(min(JUDGED_K, logits.shape[1]), dim=1).indices
+        hits = ((best[:, :, None] == batch.answers[:, None, :]) & counted[:, None, :]).any(dim=2)
+        gains += float(ndcg_at_k(hits.numpy(), counted.sum(dim=1).numpy(), JUDGED_K)[asked.numpy()].sum())
+        count += int(asked.sum())
+    return losses / max(count, 1), gains / max(count, 1)

@@ -9,8 +9,8 @@ import pytest
 
 from endcap.errors import InputError
 from endcap.evaluation import metrics, report, significance
-from endcap.evaluation.metrics import ndcg_at_k, recall_at_k, top_k
-from endcap.evaluation.significance import bootstrap_mean, paired_bootstrap
+from endcap.evaluation.metrics import gini, ndcg_at_k, recall_at_k, top_k
+from endcap.evaluation.significance import bootstrap_columns, bootstrap_mean, paired_bootstrap
 
 
 @pytest.mark.parametrize("module", [metrics, report])
@@ -60,3 +60,23 @@ def test_pairs_must_match() -> None:
         paired_bootstrap(np.ones(2), np.ones(3))
     with pytest.raises(InputError, match="nothing to average"):
         significance.bootstrap_mean(np.zeros(0), 10, 0.9, 1)
+
+
+def test_many_measures_at_once_are_as_each_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random((60, 3))
+    values[::3, 1] = np.nan
+    values[:, 2] = np.nan
+    full, some, none = bootstrap_columns(values, samples=400, seed=1)
+    alone = bootstrap_mean(values[:, 0], 400, 0.95, 1)
+    assert (full.mean, full.low, full.high) == pytest.approx((alone.mean, alone.low, alone.high))
+    assert (some.mean, some.count) == (pytest.approx(np.nanmean(values[:, 1])), 40)
+    assert some.low < some.mean < some.high
+    assert none.count == 0
+    assert np.isnan([none.mean, none.low, none.high]).all()
+
+
+def test_gini_is_zero_when_all_are_shown_alike_and_grows_with_one() -> None:
+    assert gini(np.array([[0, 1], [2, 3]]), 4) == 0
+    assert gini(np.array([[0, 1], [0, 3]]), 4) > gini(np.array([[0, 1], [2, 3]]), 4)
+    assert gini(np.full((2, 2), -1), 4) == 0

@@ -230,3 +230,17 @@ def test_an_adapted_encoder_travels_with_its_model(tmp_path: Path, quick: Params
 def test_without_a_method_nothing_is_adapted(tmp_path: Path, params: Params) -> None:
     assert text_stages.adapt(tmp_path, params) == {"method": "none", "steps": 0}
     assert [path.name for path in (tmp_path / "work/adapted").iterdir()] == [text_stages.MARKER]
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_item_listed_twice_is_one_item_with_its_newest_text(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path)
+    write_parent(tmp_path)
+    listed = tiny_catalog()
+    newer = listed.iloc[:1].assign(title="a newer title")
+    pd.concat([listed, newer], ignore_index=True).to_parquet(tmp_path / "data/dataset/catalog.parquet")
+    run_all(tmp_path, quick)
+    items = pd.read_parquet(tmp_path / "work/prepared/items.parquet")
+    assert items["item_id"].is_unique
+    assert items.set_index("item_id").loc["item00", "title"] == "a newer title"
+    assert len(BlendedRecommender.load(tmp_path / "work/model").item_ids) == 24

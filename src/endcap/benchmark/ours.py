@@ -1,0 +1,46 @@
+"""Endcap's own model on a benchmark's split: the recommender of the loop, with the loop's options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from endcap.benchmark.measuring import Cost
+from endcap.benchmark.splits import Split
+from endcap.models.history import Floats, Scorer
+from endcap.training.fitting import fit_full
+from endcap.training.options import FitOptions
+
+NAME = "Endcap"
+
+
+def fit_ours(
+    split: Split, text_IE: Floats | None, options: FitOptions, seed: int, progress: Callable[[str], None] = lambda _: None
+) -> tuple[Scorer, dict[str, Any]]:
+    """A fitted recommender, and what it took: seconds, sequences/s, memory, epochs, hyper-parameters.
+
+    `text_IE` None: ids only. The validation events choose the epoch and the blend; they are learnt only where the protocol
+    has them in the past of the test (`time`).
+    """
+    days = (split.test_start - split.validation_start) / timedelta(days=1)
+    options = dataclasses.replace(options, seed=seed, validation_days=days)
+    text = text_IE if text_IE is not None else np.zeros((len(split.item_ids), 1), np.float32)
+    with Cost() as cost:
+        fitted = fit_full(
+            split.known, pd.DataFrame({"item_id": split.item_ids}), text, split.test_start, options,
+            absorb_validation=split.learn_validation, progress=progress,
+        )  # fmt: skip
+    curve = fitted.curve
+    sequences = int((np.bincount(split.train.users, minlength=1) > 1).sum())  # one a user with something to predict
+    spent = sum(curve.seconds)
+    return fitted.model, cost.facts("train") | {
+        "epochs": len(curve.train), "best_epoch": curve.best_epoch,
+        "sequences_per_second": round(sequences * len(curve.train) / spent, 1) if spent else 0.0,
+        "train_loss": curve.train, "validation_loss": curve.valid,
+        "hyper_parameters": dataclasses.asdict(options), "text": text_IE is not None,
+    }  # fmt: skip

@@ -1,0 +1,183 @@
+"""`endcap benchmark quality`: read, split, fit each model for each seed, judge, write. The steps, in order.
+
+The figures come from `summary.py`; what is trained and judged from `splits.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from endcap.benchmark.chart import draw
+from endcap.benchmark.item_table import ItemTable, read_items
+from endcap.benchmark.measuring import Cost, surroundings
+from endcap.benchmark.ours import NAME
+from endcap.benchmark.partial import PartialResults
+from endcap.benchmark.runs import Plan, fit_all
+from endcap.benchmark.splits import LEAVE_ONE_OUT, Split, by_time, leave_one_out, sample
+from endcap.benchmark.summary import summarise
+from endcap.benchmark.tables import EventTable, read_events, read_times, sha256_of
+from endcap.config import Params
+from endcap.errors import InputError
+from endcap.evaluation.report import Confidence
+from endcap.models.history import Floats
+from endcap.models.text_space import fit_space, raw_space
+from endcap.training.options import FitOptions
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for."""
+
+    interactions: Path
+    items: Path | None
+    protocol: str  # leave-one-out | time
+    split_at: str | None = None  # a moment, as the file writes its own
+    seeds: int = 3  # 0: only the baselines
+    baselines: bool = True
+    max_users: int | None = None  # judged, drawn at random; None: all
+    mask_seen: bool = True
+    out: Path | None = None
+
+
+def run_quality(
+    request: Request, params: Params, options: FitOptions, text_cache: Path | None = None, progress: Progress = lambda _: None
+) -> dict[str, Any]:
+    """The whole benchmark; writes `request.out` and a PNG beside it, and returns what it wrote.
+
+    Raises:
+        InputError: a file cannot be used, or nobody can be judged.
+    """
+    begun = time.monotonic()
+    if not request.seeds and not request.baselines:
+        raise InputError("nothing to fit", field="seeds", value=0, action="Give at least one seed, or the baselines.")
+    ours = NAME if request.seeds else None
+    events = read_events(request.interactions)
+    items = read_items(request.items, events.items)
+    for warning in (*events.warnings, *items.warnings):
+        progress(f"note: {warning}")
+    split = make_split(request, events, items, params)
+    progress(f"{len(events):,} events, {len(split.item_ids):,} items; {len(split.test):,} users to judge")
+    facts = describe(request, events, items, split)
+    partial = PartialResults(request.out, {"data": facts, "params": params.model_dump(mode="json"), "options": options})
+    text, text_facts = encode_texts(items, params, text_cache, progress)
+    plan = Plan(request.seeds, request.baselines, request.mask_seen)
+    runs = fit_all(split, text, options, plan, partial, progress)
+    confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
+    result = {
+        "format": FORMAT, **facts, "text": text_facts, "ours": ours,
+        "models": summarise(runs, ours, split, confidence, mask_seen=request.mask_seen),
+        **surroundings(), "seconds": round(time.monotonic() - begun, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    if request.out:
+        write_json(request.out, result)
+        draw(result, request.out.with_suffix(".png"))
+    partial.clear()
+    return result
+
+
+def make_split(request: Request, events: EventTable, items: ItemTable, params: Params) -> Split:
+    """The protocol's split, with at most `max_users` to judge."""
+    if request.protocol == LEAVE_ONE_OUT:
+        split = leave_one_out(events, items.item_ids)
+    else:
+        at = _moment(request.split_at) if request.split_at else None
+        split = by_time(events, items.item_ids, at, params.prepare.validation_days)
+    if not len(split.test):
+        raise InputError("nobody can be judged", field="test users", value=0, action="Give an earlier --split-at.")
+    return replace(split, test=sample(split.test, request.max_users))
+
+
+def _moment(text: str) -> datetime:
+    times, _ = read_times(pd.Series([text]), "split_at")
+    return pd.Timestamp(int(times[0]), unit="us", tz="UTC").to_pydatetime()
+
+
+def describe(request: Request, events: EventTable, items: ItemTable, split: Split) -> dict[str, Any]:
+    """What was judged on what: protocol, sizes, files by name and checksum, columns. No paths: they say nothing elsewhere."""
+    files = {path.name: sha256_of(path) for path in (request.interactions, request.items) if path}
+    cold = split.cold
+    return {
+        "protocol": {
+            "name": request.protocol, "mask_seen": request.mask_seen, "ranked_items": len(split.item_ids),
+            "judged_users": len(split.test), "validation_users": len(split.validation),
+            "split_at": split.test_start.isoformat() if request.protocol != LEAVE_ONE_OUT else None,
+            "validation_from": split.validation_start.isoformat() if request.protocol != LEAVE_ONE_OUT else None,
+            "validation_is_learnt": split.learn_validation,
+        },
+        "data": {
+            "users": len(split.train.user_ids), "items": len(split.item_ids), "interactions": len(events),
+            "training_interactions": len(split.known if split.learn_validation else split.train),
+            "cold_items": int(cold.sum()), "cold_wanted": int(cold[split.test.wanted_codes].sum()),
+            "files": files, "columns": events.columns, "text_columns": list(items.text_columns),
+            "columns_without_words": list(items.left_out), "notes": [*events.warnings, *items.warnings],
+        },
+    }  # fmt: skip
+
+
+def encode_texts(
+    items: ItemTable, params: Params, cache: Path | None, progress: Progress
+) -> tuple[Floats | None, dict[str, Any]]:
+    """(I, E) vectors of the items' texts and what that cost; None where no item has text.
+
+    Raises:
+        InputError: time ran out.
+    """
+    if not any(items.texts):
+        return None, {}
+    knobs = params.encode
+    space = raw_space(knobs.model, knobs.max_tokens, knobs.max_chunks)
+    with Cost() as cost:
+        vectors, left = space.encode(
+            items.texts, knobs.batch_size, cache, knobs.max_seconds, _spaced(lambda done: progress(f"{done:,} texts encoded"))
+        )
+    if left:
+        action = "Run again: the texts done so far are cached; or raise encode.max_seconds in params.yaml."
+        raise InputError(
+            f"time ran out with {left:,} texts not encoded", field="encode.max_seconds", value=knobs.max_seconds, action=action
+        )
+    if knobs.whitening == "pca" and (whitening := fit_space(space, vectors, knobs.dims).whitening):
+        vectors = whitening.apply(vectors)
+    facts = {"model": knobs.model, "whitening": knobs.whitening, "dimensions": int(vectors.shape[1])}
+    return vectors, cost.facts("encode") | facts
+
+
+def _spaced(show: Callable[[int], None], seconds: float = 5.0) -> Callable[[int], None]:
+    last = time.monotonic()
+
+    def spaced(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            show(done)
+
+    return spaced
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"not a JSON value: {value!r}")

@@ -1,0 +1,67 @@
+"""Fit every model for every seed, rank with it, and keep what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from endcap.benchmark.baselines import Baseline, all_baselines, choose
+from endcap.benchmark.judging import rank
+from endcap.benchmark.measuring import Cost
+from endcap.benchmark.ours import NAME, fit_ours
+from endcap.benchmark.partial import PartialResults
+from endcap.benchmark.splits import Split
+from endcap.benchmark.summary import Run
+from endcap.models.history import Floats, Scorer
+from endcap.training.options import FitOptions
+
+Progress = Callable[[str], None]
+Fit = Callable[[], tuple[Scorer, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to fit and how to rank."""
+
+    seeds: int
+    baselines: bool
+    mask_seen: bool
+
+
+def fit_all(
+    split: Split, text: Floats | None, options: FitOptions, plan: Plan, finished: PartialResults, progress: Progress
+) -> list[Run]:
+    """A run for each baseline (they know no chance, so one seed) and for each seed of Endcap's own."""
+
+    def run(name: str, seed: int, fit: Fit) -> Run:
+        kept = finished.load(name, seed)
+        if kept is not None:
+            progress(f"{name}, seed {seed}: kept from the run before")
+            return Run(name, seed, *kept)
+        progress(f"{name}, seed {seed}: fitting")
+        scorer, facts = fit()
+        with Cost() as cost:
+            slates = rank(scorer, split.test, split.item_ids, mask_seen=plan.mask_seen)
+        facts |= cost.facts("rank")
+        finished.save(name, seed, slates, facts)
+        return Run(name, seed, slates, facts)
+
+    def show(line: str) -> None:
+        progress(f"  {line}")
+
+    baselines = all_baselines(options.recent_days, text) if plan.baselines else {}
+    seeds = range(options.seed, options.seed + plan.seeds)
+    return [
+        *(run(name, options.seed, partial(fit_baseline, one, split, plan, show)) for name, one in baselines.items()),
+        *(run(NAME, seed, partial(fit_ours, split, text, options, seed, show)) for seed in seeds),
+    ]
+
+
+def fit_baseline(baseline: Baseline, split: Split, plan: Plan, progress: Progress) -> tuple[Scorer, dict[str, Any]]:
+    """A fitted baseline, and its knobs, how they were chosen and what that cost."""
+    with Cost() as cost:
+        chosen = choose(baseline, split, mask_seen=plan.mask_seen, progress=progress)
+    facts = {"train_seconds": chosen.fit_seconds, "hyper_parameters": chosen.knobs, "tried_on_validation": chosen.tried}
+    return chosen.scorer, facts | cost.facts("choose")

@@ -1,0 +1,84 @@
+"""Interactions files as shops really write them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests.fixtures.benchmark_files import write
+
+from endcap.benchmark.tables import read_events
+from endcap.data.features import TYPE_CODES
+from endcap.errors import InputError
+
+DAY = 86_400_000_000
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [15_000, 15_001],
+        [15_000 * 86_400, 15_001 * 86_400],
+        [15_000 * 86_400_000, 15_001 * 86_400_000],
+        ["2011-01-26", "2011-01-27T00:00:00Z"],
+        pd.to_datetime(["2011-01-26", "2011-01-27"]),
+        pd.to_datetime(["2011-01-26", "2011-01-27"], utc=True),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_time_may_be_a_number_or_a_date(tmp_path: Path, times: Any, suffix: str) -> None:
+    table = read_events(write(tmp_path / f"f{suffix}", user=[1, 2], item=[3, 4], timestamp=times))
+    assert table.times_us is not None
+    assert table.times_us.tolist() == [15_000 * DAY, 15_001 * DAY]
+    assert table.users.tolist() == ["1", "2"]
+    assert table.columns["time_unit"] in ("dates", "days", "seconds", "milliseconds")
+
+
+def test_ids_are_texts_whatever_they_are_stored_as(tmp_path: Path) -> None:
+    table = read_events(write(tmp_path / "f.parquet", user_id=[1.0, 2.0], item_id=[" a", "b"], position=[0, 1]))
+    assert (table.users.tolist(), table.items.tolist()) == (["1", "2"], ["a", "b"])
+    assert table.columns == {"user": "user_id", "item": "item_id", "position": "position"}
+    assert not table.warnings
+
+
+def test_what_says_nothing_of_liking_is_left_out_and_told(tmp_path: Path) -> None:
+    types = ["purchase", "view", "impression", "wink", "purchase"]
+    path = write(tmp_path / "f.parquet", user=list("aaaaa"), item=list("vwxyz"), event_type=types, quantity=[1, 1, 1, 1, -1])
+    table = read_events(path)
+    assert table.items.tolist() == ["v", "w"]
+    assert table.types.tolist() == [TYPE_CODES["purchase"], TYPE_CODES["view"]]
+    assert any("wink" in warning for warning in table.warnings)
+    assert any("3 of 5" in warning for warning in table.warnings)
+    assert any("order of the file" in warning for warning in table.warnings)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"user": [1], "thing": [2]}, "item: the column is missing"),
+        ({"user": [], "item": []}, "holds no interactions"),
+        ({"user": ["a", None], "item": [1, 2]}, "ids are null or empty; got '1 of 2, first in row 2'"),
+        ({"user": ["a", "b"], "item": ["x", " "]}, "item: ids are null or empty"),
+        ({"user": [1, 2], "item": [1, 2], "timestamp": ["2011-01-01", "soon"]}, "cannot be read; got '1 of 2, first in row 2'"),
+        ({"user": [1, 2], "item": [1, 2], "timestamp": [1.0, float("inf")]}, "times are missing"),
+        ({"user": [1, 2], "item": [1, 2], "timestamp": [None, 5]}, "times are missing"),
+        ({"user": [1, 2], "item": [1, 2], "timestamp": [1e30, 5]}, "too far away"),
+        ({"user": [1, 2], "item": [1, 2], "position": ["first", "2"]}, "positions are numbers"),
+        ({"user": [1], "item": [1], "event": ["impression"]}, "no event says that a shopper wants an item"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "f.parquet", **columns)
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_events(path)
+
+
+def test_a_missing_or_torn_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_events(tmp_path / "f.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_events(tmp_path / "torn.parquet")
