@@ -118,9 +118,15 @@ class Train(Section):
     heads: Count  # divides dim
     max_length: Count  # events of a shopper that the transformer reads
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    id_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of items that a step shows by their text alone
+    loss: Literal["softmax", "sampled", "gbce"]
+    negatives: Count  # items a step
+    negative_sampling: Literal["uniform", "popularity"]
+    logq: bool
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]
-    batch_size: Count
+    batch_size: Count  # windows
+    batch_tokens: Count  # events
     max_epochs: Count
     patience: Count
     precision: Literal["auto", "fp32", "bf16"]

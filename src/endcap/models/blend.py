@@ -18,13 +18,33 @@ import torch
 
 from endcap.models.history import Floats, History, HistoryBatch, encode
 from endcap.models.sequential import SequenceModel
-from endcap.models.signals import CONTEXT, DENSE, OWN, SIGNALS, Counts, OwnSignals, context, dense_signals, own_signals
+from endcap.models.content import likeness, unit
+from endcap.models.signals import (
+    CONTEXT,
+    DENSE,
+    OWN,
+    SIGNALS,
+    Counts,
+    OwnSignals,
+    context,
+    dense_signals,
+    held_lately,
+    own_signals,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Before anything is learnt: repeats first, then the model, popularity behind. Rows are SIGNALS, columns CONTEXT.
-START_WEIGHTS = {"sequence": 0.3, "collaborative": 0.3, "recent": 0.5, "bought": 2.0, "bought_often": 1.0, "bought_lately": 0.3}
+START_WEIGHTS = {
+    "sequence": 0.4,
+    "ease_lately": 0.4,
+    "collaborative_lately": 0.3,
+    "recent": 0.3,
+    "bought": 2.0,
+    "bought_often": 1.0,
+    "bought_lately": 0.3,
+}
 
 
 def start_weights() -> Floats:
@@ -55,6 +75,7 @@ class BlendedRecommender:
         self.model.eval()
         with torch.inference_mode():
             self._vectors = self.model.item_vectors()
+        self._text = unit(self.model.text.numpy())
 
     @property
     def item_ids(self) -> Sequence[str]:
@@ -93,7 +114,8 @@ class BlendedRecommender:
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
         """The signals before they are weighed."""
         sequence = self.model.score(batch, self._vectors)
-        dense = dense_signals(batch, self.counts, sequence)
+        content = likeness(held_lately(batch, len(self._index)), self._text)
+        dense = dense_signals(batch, self.counts, sequence, content)
         return dense, own_signals(batch, self.target_types, dense, len(self._index), self.counts.typical_gap_days)
 
     def save(self, directory: Path) -> None:

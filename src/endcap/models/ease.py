@@ -1,22 +1,19 @@
-"""EASE: a linear item-to-item model with a closed form. A baseline; solved, not trained."""
+"""EASE: a linear item-to-item model with a closed form. A baseline and a part of the blend; solved, not trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.linalg import lapack
 
 from endcap.data.features import Interactions
 from endcap.errors import TrainingError
 from endcap.models.collaborative import taken_matrix
 from endcap.models.history import Floats, History, encode, held
-
-if TYPE_CHECKING:
-    from scipy import sparse
 
 MAX_HISTORY_ITEMS = 2000  # of one shopper, the newest
 BLOCK = 1024
@@ -56,6 +53,24 @@ class Ease:
         scores = np.zeros((batch.size, len(self.item_ids)), np.float32)
         scores[:, self.columns] = own[:, self.columns] @ self.weights
         return scores
+
+    def nearest(self, neighbours: int) -> sparse.csr_matrix:
+        """(I, I) each row's largest positive weights, at most `neighbours` of them."""
+        size, wide = len(self.columns), min(neighbours, len(self.columns))
+        rows, columns, values = [], [], []
+        for begin in range(0, size, BLOCK):
+            block = self.weights[begin : begin + BLOCK]
+            best = np.argpartition(-block, wide - 1, axis=1)[:, :wide]
+            value = np.take_along_axis(block, best, axis=1)
+            row, place = np.nonzero(value > 0)
+            rows.append(self.columns[begin + row])
+            columns.append(self.columns[best[row, place]])
+            values.append(value[row, place])
+        items = len(self.item_ids)
+        if not rows:
+            return sparse.csr_matrix((items, items), dtype=np.float32)
+        where = (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csr_matrix((np.concatenate(values), where), shape=(items, items))
 
 
 def solve(gram: sparse.csr_matrix, regularisation: float) -> npt.NDArray[np.float32]:

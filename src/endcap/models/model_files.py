@@ -26,7 +26,7 @@ from endcap.models.signals import CONTEXT, SIGNALS, Counts
 if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 
 
@@ -43,9 +43,8 @@ def save(model: BlendedRecommender, directory: Path) -> None:
         "all_time": counts.all_time,
         "recent": counts.recent,
         "newest": counts.newest,
-        "similarity_data": counts.similarity.data.astype(np.float32),
-        "similarity_indices": counts.similarity.indices.astype(np.int32),
-        "similarity_indptr": counts.similarity.indptr.astype(np.int64),
+        **_matrix_arrays("similarity", counts.similarity),
+        **_matrix_arrays("ease", counts.ease),
         "typical_gap_days": np.array([counts.typical_gap_days], np.float64),
     }
     save_arrays(arrays, directory / "counts.safetensors")
@@ -88,14 +87,26 @@ def load(directory: Path) -> BlendedRecommender:
             field=str(directory),
             action="Download the version again, or train a new one.",
         ) from error
-    matrix = sparse.csr_matrix(
-        (arrays["similarity_data"], arrays["similarity_indices"], arrays["similarity_indptr"]), shape=(len(items), len(items))
-    )
     counts = Counts(
-        arrays["all_time"], arrays["recent"], arrays["newest"], matrix, typical_gap_days=float(arrays["typical_gap_days"][0])
-    )
+        arrays["all_time"], arrays["recent"], arrays["newest"],
+        _matrix(arrays, "similarity", len(items)), _matrix(arrays, "ease", len(items)),
+        typical_gap_days=float(arrays["typical_gap_days"][0]),
+    )  # fmt: skip
     targets = np.isin(TYPES, config["target_types"])
     return BlendedRecommender(items, network.eval(), counts, targets, np.array(weights, np.float32), config)
+
+
+def _matrix_arrays(name: str, matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:
+    return {
+        f"{name}_data": matrix.data.astype(np.float32),
+        f"{name}_indices": matrix.indices.astype(np.int32),
+        f"{name}_indptr": matrix.indptr.astype(np.int64),
+    }
+
+
+def _matrix(arrays: dict[str, npt.NDArray[Any]], name: str, size: int) -> sparse.csr_matrix:
+    parts = tuple(arrays[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
+    return sparse.csr_matrix(parts, shape=(size, size))
 
 
 def quantise(network: torch.nn.Module) -> None:

@@ -117,9 +117,7 @@ def _ask(
         ]
 
 
-def batches(
-    sequences: Sequences, questions: Ints, size: int, tokens: int, rng: np.random.Generator
-) -> Iterator[WindowBatch]:
+def batches(sequences: Sequences, questions: Ints, size: int, tokens: int, rng: np.random.Generator) -> Iterator[WindowBatch]:
     """One pass over the windows that hold the chosen questions, shuffled; windows of one length together, so that little is padded.
 
     A batch holds at most `size` windows and, unless a single window is longer, `tokens` events, padding included.
