@@ -17,6 +17,7 @@ from endcap.models.history import Floats, History, encode, held
 
 MAX_HISTORY_ITEMS = 2000  # of one shopper, the newest
 BLOCK = 1024
+REGULARISATION = 5.0  # of the mean diagonal of X'X: near the best λ of sparse and of dense shops alike (docs/experiments.md)
 
 
 class Ease:
@@ -26,7 +27,8 @@ class Ease:
     items score 0, as an item that nobody took with another does.
     """
 
-    def __init__(self, regularisation: float = 500.0, max_columns: int = 15_000) -> None:
+    def __init__(self, regularisation: float | None = None, max_columns: int = 15_000) -> None:
+        """`regularisation` None: REGULARISATION times the mean number of shoppers who took an item."""
         self.regularisation, self.max_columns = regularisation, max_columns
         self.item_ids: Sequence[str] = []
 
@@ -43,7 +45,9 @@ class Ease:
         popularity = np.asarray(taken.sum(axis=0)).ravel()
         self.columns = np.sort(np.argsort(-popularity, kind="stable")[: min(self.max_columns, int((popularity > 0).sum()))])
         taken = taken[:, self.columns]
-        self.weights = solve((taken.T @ taken).tocsr(), self.regularisation)
+        mean = float(popularity[self.columns].mean()) if len(self.columns) else 0.0
+        strength = REGULARISATION * mean if self.regularisation is None else self.regularisation
+        self.weights = solve((taken.T @ taken).tocsr(), strength)
         return self
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
@@ -68,7 +72,8 @@ class Ease:
             values.append(value[row, place])
         items = len(self.item_ids)
         if not rows:
-            return sparse.csr_matrix((items, items), dtype=np.float32)
+            none = np.zeros(0, np.int64)
+            return sparse.csr_matrix((none.astype(np.float32), (none, none)), shape=(items, items))
         where = (np.concatenate(rows), np.concatenate(columns))
         return sparse.csr_matrix((np.concatenate(values), where), shape=(items, items))
 

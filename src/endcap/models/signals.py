@@ -14,11 +14,13 @@ import numpy.typing as npt
 from scipy import sparse
 
 from endcap.models.history import Floats, HistoryBatch, Ints, held
+from endcap.models.item_facts import ItemFacts
 
 LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
 HISTORY_DAYS = 28.0  # likeness "lately": an event so much older than the newest one weighs 1 / e
 EASE_SCALE = 300.0
-DENSE = ("sequence", "content", "collaborative", "collaborative_lately", "ease", "ease_lately", "popular", "recent", "rising")
+LIKENESS = ("collaborative", "collaborative_lately", "ease", "ease_lately")
+DENSE = ("sequence", "content", *LIKENESS, "popular", "recent", "rising")
 # Signals of items in the shopper's history. The first let a dense signal weigh otherwise there than for new items.
 OWN = (
     *(f"own_{name}" for name in DENSE),
@@ -38,6 +40,7 @@ class Counts:
     newest: Floats  # (I,) of the last quarter of those
     similarity: sparse.csr_matrix  # (I, I) item to item, by cosine
     ease: sparse.csr_matrix  # (I, I) item to item, by EASE
+    facts: ItemFacts  # what the second stage knows of each item
     typical_gap_days: float  # between two purchases of an item by one shopper
 
 
@@ -52,19 +55,26 @@ class OwnSignals:
 
 def dense_signals(batch: HistoryBatch, counts: Counts, sequence_BI: Floats, content_BI: Floats) -> dict[str, Floats]:
     """The signals that every item has, by name; each (B, I) or (I,)."""
-    items = len(counts.all_time)
-    ever, lately = held(batch, items), held_lately(batch, items)
     recent = log_share(counts.recent)
     return {
-        "sequence": sequence_BI + np.float32(np.log(items)),
+        "sequence": sequence_BI + np.float32(np.log(len(counts.all_time))),
         "content": content_BI,
+        **likeness_signals(batch, counts),
+        "popular": log_share(counts.all_time),
+        "recent": recent,
+        "rising": log_share(counts.newest) - recent,
+    }
+
+
+def likeness_signals(batch: HistoryBatch, counts: Counts) -> dict[str, Floats]:
+    """LIKENESS by name, each (B, I): how alike each item is to what the shopper ever took, and to what she took lately."""
+    items = len(counts.all_time)
+    ever, lately = held(batch, items), held_lately(batch, items)
+    return {
         "collaborative": relative(ever @ counts.similarity),
         "collaborative_lately": relative(lately @ counts.similarity),
         "ease": np.log1p(EASE_SCALE * (ever @ counts.ease).toarray()),
         "ease_lately": np.log1p(EASE_SCALE * (lately @ counts.ease).toarray()),
-        "popular": log_share(counts.all_time),
-        "recent": recent,
-        "rising": log_share(counts.newest) - recent,
     }
 
 

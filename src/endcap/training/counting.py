@@ -10,6 +10,7 @@ from endcap.data.features import Interactions
 from endcap.models.collaborative import ItemKnn
 from endcap.models.ease import Ease
 from endcap.models.history import MICROSECONDS_PER_DAY
+from endcap.models.item_facts import item_facts
 from endcap.models.popularity import Popularity
 from endcap.models.signals import Counts
 
@@ -25,6 +26,7 @@ def count(interactions: Interactions, as_of: datetime, recent_days: float) -> Co
         newest=Popularity(recent_days / 4).fit(interactions, as_of).counts,
         similarity=ItemKnn(NEIGHBOURS).fit(interactions, as_of).similarity,
         ease=Ease().fit(interactions, as_of).nearest(EASE_NEIGHBOURS),
+        facts=item_facts(interactions, as_of),
         typical_gap_days=typical_gap(interactions.known_at(as_of).targets()),
     )
 

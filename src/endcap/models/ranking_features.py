@@ -1,0 +1,160 @@
+"""What a second-stage ranker is told of a (shopper, item) pair: of the two together, of each alone, and how alike they are.
+
+All of it is counted from the shopper's history and from facts of one moment; days are spans of 24 hours before the request.
+Shapes: B shoppers, I items, P candidate pairs, T pairs that were taken before, L lines (a pair on one day).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from endcap.models.history import Floats, HistoryBatch, Ints
+from endcap.models.item_facts import ITEM_FACTS, ItemFacts
+from endcap.models.signals import LIKENESS
+
+WINDOWS_DAYS = (14, 28, 84)
+DECAYS_DAYS = (10.0, 40.0, 120.0)
+PAIR = (
+    "days", *(f"days_{days}" for days in WINDOWS_DAYS), *(f"decayed_{days:.0f}" for days in DECAYS_DAYS), "lines",
+    "since", "age", "gap", "due", "share_of_visits", "visits_since", "looked",
+)  # fmt: skip
+SHOPPER = (
+    "visits", *(f"visits_{days}" for days in WINDOWS_DAYS), "last_visit", "first_visit", "visit_gap",
+    "items", "basket", "repeats", "looks",
+)  # fmt: skip
+FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *LIKENESS, "ease_rank")
+DAY_BITS = 20
+LOOKED_DAYS = 10.0
+
+Numbers = npt.NDArray[np.float64]
+
+
+def features(
+    batch: HistoryBatch, targets: npt.NDArray[np.bool_], facts: ItemFacts, rows: Ints, codes: Ints, dense: dict[str, Floats]
+) -> Floats:
+    """(P, len(FEATURES)) of the candidate pairs (rows, codes); NaN where a number has no meaning, such as the days since never.
+
+    Args:
+        batch: the shoppers' histories.
+        targets: one flag a type code: which events count as taking an item; all others are looks.
+        facts: of the items.
+        rows, codes: (P,) distinct pairs, in any order.
+        dense: LIKENESS by name, each (B, I).
+    """
+    items = len(facts.values)
+    taken, looks = batch.of_types(targets), batch.of_types(~targets)
+    visits = _Visits.of(taken)
+    likeness = [dense[name][rows, codes] for name in LIKENESS]
+    result = np.empty((len(rows), len(FEATURES)), np.float32)
+    columns = [
+        *_pair(taken, visits, rows, codes, items),
+        _looked(looks, rows * items + codes, items),
+        *(column[rows] for column in _shopper(taken, looks, visits, items)),
+        *facts.values[codes].T,
+        *likeness,
+        rank_within(rows, dense["ease"][rows, codes], codes),
+    ]
+    for place, column in enumerate(columns):
+        result[:, place] = column
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Visits:
+    """The days with target events of each shopper, ascending by shopper, then the newest first."""
+
+    keys: Ints  # (V,) shopper << DAY_BITS | days ago
+    first: Ints  # (B,) where a shopper's visits begin
+    count: Ints  # (B,)
+
+    @classmethod
+    def of(cls, taken: HistoryBatch) -> _Visits:
+        keys = np.unique(taken.rows << DAY_BITS | days_ago(taken))
+        bounds = np.searchsorted(keys, np.arange(taken.size + 1) << DAY_BITS)
+        return cls(keys, bounds[:-1], np.diff(bounds))
+
+    @property
+    def days(self) -> Ints:
+        return self.keys & ((1 << DAY_BITS) - 1)
+
+
+def days_ago(batch: HistoryBatch) -> Ints:
+    """(E,) whole days before the request."""
+    return np.minimum(np.floor(batch.ages), (1 << DAY_BITS) - 1).astype(np.int64)
+
+
+def _pair(taken: HistoryBatch, visits: _Visits, rows: Ints, codes: Ints, items: int) -> list[Numbers]:
+    """The columns PAIR but the last: what the history says of taking this item."""
+    keys = taken.rows * items + taken.codes
+    lines = np.unique(keys << DAY_BITS | days_ago(taken))  # by pair, then the newest first
+    day = lines & ((1 << DAY_BITS) - 1)
+    pairs, first, days = np.unique(lines >> DAY_BITS, return_index=True, return_counts=True)
+
+    def total(weight: npt.NDArray[np.number | np.bool_]) -> Numbers:
+        return np.add.reduceat(weight.astype(np.float64), first) if len(first) else np.zeros(0)
+
+    since, age = day[first], day[first + days - 1]
+    gap = np.where(days > 1, (age - since) / np.maximum(days - 1, 1), np.nan)
+    owner = pairs // max(items, 1)
+    later = np.searchsorted(visits.keys, owner << DAY_BITS | since) - visits.first[owner]
+    counts = [days, *(total(day < span) for span in WINDOWS_DAYS), *(total(np.exp(-day / span)) for span in DECAYS_DAYS)]
+    counts.append(np.bincount(np.searchsorted(pairs, keys), minlength=len(pairs)))
+    others = [since, age, gap, since / np.maximum(gap, 1), days / visits.count[owner], later]
+    wanted = rows * items + codes
+    return [_look_up(pairs, wanted, column, 0) for column in counts] + [
+        _look_up(pairs, wanted, column, np.nan) for column in others
+    ]
+
+
+def _look_up(keys: Ints, wanted: Ints, values: npt.NDArray[np.number], missing: float) -> Numbers:
+    """The value of each wanted key among the sorted `keys`."""
+    if not len(keys):
+        return np.full(len(wanted), missing)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], missing).astype(np.float64)
+
+
+def _looked(looks: HistoryBatch, wanted: Ints, items: int) -> Numbers:
+    """Decayed count of the other events (views, clicks, carts) of the pair."""
+    keys, where = np.unique(looks.rows * items + looks.codes, return_inverse=True)
+    return _look_up(keys, wanted, np.bincount(where, np.exp(-looks.ages / LOOKED_DAYS), len(keys)), 0)
+
+
+def _shopper(taken: HistoryBatch, looks: HistoryBatch, visits: _Visits, items: int) -> list[Numbers]:
+    """The columns SHOPPER, each (B,)."""
+    size, day, count = taken.size, visits.days, visits.count
+    some = count > 0
+    last, oldest = np.full(size, np.nan), np.full(size, np.nan)
+    last[some], oldest[some] = day[visits.first[some]], day[visits.first[some] + count[some] - 1]
+    owner = visits.keys >> DAY_BITS
+    lines = np.unique((taken.rows * items + taken.codes) << DAY_BITS | days_ago(taken)) >> DAY_BITS
+    per_shopper = np.bincount(lines // max(items, 1), minlength=size)
+    distinct = np.bincount(np.unique(lines) // max(items, 1), minlength=size)
+    columns = [
+        count,
+        *(np.bincount(owner[day < span], minlength=size) for span in WINDOWS_DAYS),
+        last,
+        oldest,
+        np.where(count > 1, (oldest - last) / np.maximum(count - 1, 1), np.nan),
+        distinct,
+        np.where(some, per_shopper / np.maximum(count, 1), np.nan),
+        np.where(some, 1 - distinct / np.maximum(per_shopper, 1), np.nan),
+        np.bincount(looks.rows, minlength=size),
+    ]
+    return [column.astype(np.float64) for column in columns]
+
+
+def rank_within(rows: Ints, values: Floats, codes: Ints) -> Ints:
+    """(P,) the place of each pair among its shopper's pairs, the highest value first; ties by the lower code.
+
+    >>> rank_within(np.array([0, 1, 0]), np.array([1.0, 5.0, 2.0]), np.array([7, 7, 8])).tolist()
+    [1, 0, 0]
+    """
+    order = np.lexsort((codes, -values, rows))
+    ordered = rows[order]
+    ranks = np.empty(len(rows), np.int64)
+    ranks[order] = np.arange(len(rows)) - np.searchsorted(ordered, ordered)
+    return ranks

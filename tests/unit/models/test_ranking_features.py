@@ -1,0 +1,91 @@
+"""Features of (shopper, item) pairs, by hand for two shoppers, and in odd shops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from endcap.data.features import TYPE_CODES, TYPES
+from endcap.models.history import HistoryBatch
+from endcap.models.item_facts import ITEM_FACTS, ItemFacts
+from endcap.models.ranking_features import FEATURES, LIKENESS, features, rank_within
+
+ITEMS = 4
+BUY, VIEW = TYPE_CODES["purchase"], TYPE_CODES["view"]
+TARGETS = np.array([name == "purchase" for name in TYPES])
+FACTS = ItemFacts(np.arange(ITEMS * len(ITEM_FACTS), dtype=np.float32).reshape(ITEMS, -1))
+
+
+def batch(*events: tuple[int, int, float, int], size: int = 2) -> HistoryBatch:
+    """Events (row, code, days ago, type), by row, then the oldest first."""
+    rows, codes, ages, types = np.array(sorted(events, key=lambda e: (e[0], -e[2]))).reshape(-1, 4).T
+    return HistoryBatch(size, rows.astype(int), codes.astype(int), ages.astype(np.float32), types.astype(int), 0)
+
+
+def likeness(size: int = 2, items: int = ITEMS) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(size, items)).astype(np.float32) for name in LIKENESS}
+
+
+# Shopper 0 bought item 1 forty, twenty (twice) and five days ago, item 2 twenty and two days ago; shopper 1 only looked.
+HISTORY = batch(
+    (0, 1, 40.5, BUY), (0, 1, 20.6, BUY), (0, 1, 20.4, BUY), (0, 2, 20.4, BUY), (0, 1, 5.5, BUY), (0, 2, 2.5, BUY),
+    (0, 3, 10.0, VIEW), (1, 0, 1.0, VIEW),
+)  # fmt: skip
+ROWS, CODES = np.repeat([0, 1], ITEMS), np.tile(np.arange(ITEMS), 2)
+
+
+def named(table: np.ndarray, row: int) -> dict[str, float]:
+    return dict(zip(FEATURES, table[row].tolist(), strict=True))
+
+
+def test_a_repeat_buyer_by_hand() -> None:
+    pair = named(features(HISTORY, TARGETS, FACTS, ROWS, CODES, likeness()), 1)
+    assert (pair["days"], pair["lines"]) == (3, 4)
+    assert [pair[f"days_{span}"] for span in (14, 28, 84)] == [1, 2, 3]
+    np.testing.assert_allclose(pair["decayed_10"], np.exp([-0.5, -2.0, -4.0]).sum(), rtol=1e-5)
+    assert (pair["since"], pair["age"], pair["gap"]) == (5, 40, 17.5)
+    np.testing.assert_allclose(pair["due"], 5 / 17.5, rtol=1e-6)
+    assert pair["share_of_visits"] == 0.75  # visits 40, 20, 5 and 2 days ago
+    assert pair["visits_since"] == 1
+    assert pair["looked"] == 0
+    assert [pair[name] for name in ("visits", "visits_14", "visits_28", "last_visit", "first_visit")] == [4, 2, 3, 2, 40]
+    np.testing.assert_allclose(pair["visit_gap"], 38 / 3, rtol=1e-6)
+    assert (pair["items"], pair["basket"], pair["looks"]) == (2, 5 / 4, 1)
+    np.testing.assert_allclose(pair["repeats"], 1 - 2 / 5, rtol=1e-6)
+    assert [pair[name] for name in ITEM_FACTS] == FACTS.values[1].tolist()
+
+
+def test_what_was_only_looked_at_is_not_taken() -> None:
+    table = features(HISTORY, TARGETS, FACTS, ROWS, CODES, likeness())
+    looked, stranger = named(table, 3), named(table, 4)
+    np.testing.assert_allclose([looked["looked"], stranger["looked"]], np.exp([-1.0, -0.1]), rtol=1e-5)
+    assert (looked["days"], looked["lines"]) == (0, 0)
+    assert np.isnan([looked["since"], looked["gap"], looked["share_of_visits"]]).all()
+    assert (stranger["visits"], stranger["looks"]) == (0, 1)
+    assert np.isnan([stranger["last_visit"], stranger["basket"], stranger["repeats"]]).all()
+
+
+def test_the_order_of_pairs_and_the_other_shoppers_do_not_matter() -> None:
+    dense = likeness()
+    table = features(HISTORY, TARGETS, FACTS, ROWS, CODES, dense)
+    order = np.random.default_rng(1).permutation(len(ROWS))
+    np.testing.assert_array_equal(features(HISTORY, TARGETS, FACTS, ROWS[order], CODES[order], dense), table[order])
+    alone = HISTORY.rows == 1
+    only = HistoryBatch(1, HISTORY.rows[alone] - 1, HISTORY.codes[alone], HISTORY.ages[alone], HISTORY.types[alone], 0)
+    second = {name: values[1:] for name, values in dense.items()}
+    np.testing.assert_array_equal(features(only, TARGETS, FACTS, ROWS[:ITEMS], CODES[:ITEMS], second), table[ITEMS:])
+
+
+@pytest.mark.parametrize(("size", "items"), [(1, 1), (2, 3), (0, 2)], ids=["one item", "no history", "no shopper"])
+def test_empty_histories_have_features(size: int, items: int) -> None:
+    rows, codes = np.repeat(np.arange(size), items), np.tile(np.arange(items), size)
+    table = features(batch(size=size), TARGETS, ItemFacts(FACTS.values[:items]), rows, codes, likeness(size, items))
+    assert table.shape == (size * items, len(FEATURES))
+    assert (table[:, : FEATURES.index("since")] == 0).all()
+    assert np.isfinite(table[:, FEATURES.index("item_taken_7") :]).all()
+
+
+def test_ranks_begin_anew_with_each_shopper() -> None:
+    ranks = rank_within(np.array([0, 1, 0, 1, 0]), np.array([1, 3, 2, 3, 0], np.float32), np.array([0, 1, 1, 0, 2]))
+    assert ranks.tolist() == [1, 1, 0, 0, 2]  # equal values by the lower code
