@@ -1,7 +1,7 @@
 """Training on several processes: torchrun starts them, the first runs the fit, the others take their share of each training.
 
-Every process makes the same batches from the same seed, takes each `size`-th window, and adds its gradient to the others'; so the
-loss is that of one process. gloo on CPUs, nccl where each process has a GPU of its own. Only the leader reads the shop's files.
+Every process makes the same batches from the same seed, takes each `size`-th window, and adds its gradient to the others'; so
+the loss is that of one process. gloo on CPUs, nccl where each process has a GPU of its own. Only the leader reads files.
 """
 
 from __future__ import annotations

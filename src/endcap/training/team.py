@@ -1,6 +1,6 @@
-"""What the processes of one training exchange: the job, their shares of a step, the sum of their gradients, what the first decides.
+"""What the processes of one training exchange: the job, their shares of a step, the sum of gradients, when to stop.
 
-`ALONE` is a team of one and exchanges nothing. How processes come together is training/distributed.py's business.
+A team of one exchanges nothing. How processes come together is training/distributed.py's business.
 """
 
 from __future__ import annotations
