@@ -47,7 +47,8 @@ def together(work: Callable[[], R], *, step_timeout: timedelta = STEP_TIMEOUT) -
         return work()
     with _joined(step_timeout) as team:
         if not team.leads:
-            return _follow(team)
+            _follow(team)
+            return None
         try:
             return work()
         finally:

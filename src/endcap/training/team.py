@@ -75,7 +75,7 @@ class Team:
         flat = torch.cat([*pieces, torch.tensor([value, *has], device=pieces[0].device)])
         with self._answers():
             dist.all_reduce(flat, group=self.steps)
-        *summed, tail = flat.split([parameter.numel() for parameter in own] + [len(has) + 1])
+        *summed, tail = torch.split(flat, [parameter.numel() for parameter in own] + [len(has) + 1])
         for parameter, gradient, processes in zip(own, summed, tail[1:].tolist(), strict=True):
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if processes else None
         return float(tail[0])
