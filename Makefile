@@ -1,5 +1,5 @@
 # The daily commands. Each sets up what it needs first.
-.PHONY: help setup demo test check up down status docs bench format clean
+.PHONY: help setup demo test check up down status docs bench bench-peers format clean
 unexport PYTHONDONTWRITEBYTECODE
 bin := .venv/bin
 WORKERS ?= 2
@@ -44,6 +44,10 @@ docs: setup      ## Generate docs/dags.md and docs/cli.md
 
 bench: setup     ## Run the benchmarks; results go to benchmarks/results
 	@$(bin)/python benchmarks/ingest.py
+
+bench-peers: setup ## Compare with RecTools and implicit, about an hour (INTERACTIONS=F.parquet, PEERS="--help")
+	@scripts/setup-peers
+	@$(bin)/python -m benchmarks.peers $(if $(INTERACTIONS),--interactions $(INTERACTIONS)) $(PEERS)
 
 clean:           ## Delete all state and caches (keeps the environment)
 	@[ ! -x $(bin)/endcap ] || $(bin)/endcap down

@@ -79,9 +79,28 @@ class Prepare(Section):
     min_item_events: Count
 
 
+class Adapt(Section):
+    method: Literal["none", "mlm", "contrastive", "behaviour"]
+    peft: Literal["none", "lora", "adalora"]
+    rank: Count
+    alpha: Positive
+    layers: Count  # the top ones; the rest stays as it is
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]  # texts, or pairs of texts
+    learning_rate: Positive
+    temperature: Positive
+    max_tokens: Annotated[int, Field(ge=4)]
+    checkpoint_steps: Count
+    seed: int
+    max_seconds: Positive
+
+
 class Encode(Section):
     model: str
-    max_tokens: Count
+    max_tokens: Annotated[int, Field(ge=4)]
+    max_chunks: Count
+    whitening: Literal["none", "pca"]
+    dims: Count | None  # None: all
     batch_size: Count
     max_seconds: Positive
 
@@ -99,9 +118,15 @@ class Train(Section):
     heads: Count  # divides dim
     max_length: Count  # events of a shopper that the transformer reads
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    id_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of items that a step shows by their text alone
+    loss: Literal["softmax", "sampled", "gbce"]
+    negatives: Count  # items a step
+    negative_sampling: Literal["uniform", "popularity"]
+    logq: bool
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]
-    batch_size: Count
+    batch_size: Count  # windows
+    batch_tokens: Count  # events
     max_epochs: Count
     patience: Count
     precision: Literal["auto", "fp32", "bf16"]
@@ -162,6 +187,7 @@ class Params(Section):
     shop: Shop
     ingest: Ingest
     prepare: Prepare
+    adapt: Adapt
     encode: Encode
     train: Train
     tune: Tune

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from endcap.cli.behaviour_benchmark import behaviour
+
 PANEL = "Benchmarks"
 TEXT_CACHE = "text-vectors"
 WIDTH = 150  # of the table where there is no terminal
@@ -18,6 +20,7 @@ def register(app: typer.Typer) -> None:
     benchmark = typer.Typer(help="Benchmarks on your own or public files, with all baselines beside.", no_args_is_help=True)
     benchmark.callback()(_group)
     benchmark.command("quality")(quality)
+    benchmark.command("behaviour")(behaviour)
     app.add_typer(benchmark, name="benchmark", rich_help_panel=PANEL)
 
 

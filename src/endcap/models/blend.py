@@ -1,7 +1,8 @@
-"""The recommender: a learnt blend of the sequential model, what the shopper took before, likeness of items and popularity.
+"""The recommender in two stages: a learnt blend of many signals retrieves, trees over a shopper's candidates rank.
 
 score(u, i) = sum over signals s of w_s(u) x_s(u, i), where w_s(u) = W_s · context(u). The weights are
-learnt in training/blending.py. A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
+learnt in training/blending.py. The first CANDIDATES then get their order from `mix` with the second stage (models/ranker.py),
+learnt in training/ranking.py. A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -16,15 +17,40 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from endcap.models.history import Floats, History, HistoryBatch, encode
+from endcap.models.content import likeness, unit
+from endcap.models.history import Floats, History, HistoryBatch, Ints, encode
+from endcap.models.ranker import Ranker
+from endcap.models.ranking_features import features
 from endcap.models.sequential import SequenceModel
-from endcap.models.signals import CONTEXT, DENSE, OWN, SIGNALS, Counts, OwnSignals, context, dense_signals, own_signals
+from endcap.models.signals import (
+    CONTEXT,
+    DENSE,
+    OWN,
+    SIGNALS,
+    Counts,
+    OwnSignals,
+    context,
+    dense_signals,
+    held_lately,
+    own_signals,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Before anything is learnt: repeats first, then the model, popularity behind. Rows are SIGNALS, columns CONTEXT.
-START_WEIGHTS = {"sequence": 0.3, "collaborative": 0.3, "recent": 0.5, "bought": 2.0, "bought_often": 1.0, "bought_lately": 0.3}
+START_WEIGHTS = {
+    "sequence": 0.4,
+    "ease_lately": 0.4,
+    "collaborative_lately": 0.3,
+    "recent": 0.3,
+    "bought": 2.0,
+    "bought_often": 1.0,
+    "bought_lately": 0.3,
+}
+
+
+CANDIDATES = 200  # of a shopper, that the second stage ranks
 
 
 def start_weights() -> Floats:
@@ -44,6 +70,8 @@ class BlendedRecommender:
     counts: Counts
     target_types: npt.NDArray[np.bool_]  # one flag a type code
     weights: Floats = field(default_factory=start_weights)  # (S, C)
+    ranker: Ranker | None = None  # None: the first stage alone
+    mix: tuple[float, float] = (1.0, 0.0)  # how the first stage's score and the ranker's weigh among candidates
     config: dict[str, Any] = field(default_factory=dict)  # dataset_version, trained_until, hyper-parameters, …
 
     def __post_init__(self) -> None:
@@ -55,6 +83,7 @@ class BlendedRecommender:
         self.model.eval()
         with torch.inference_mode():
             self._vectors = self.model.item_vectors()
+        self._text = unit(self.model.text.numpy())
 
     @property
     def item_ids(self) -> Sequence[str]:
@@ -70,15 +99,10 @@ class BlendedRecommender:
         """(B, I) float32, finite; the higher, the sooner shown. Unknown items of a history are ignored."""
         batch = encode(histories, self._index, now)
         dense, own = self.signals(batch)
-        weight_BS = context(batch) @ self.weights.T
-        scores = np.zeros((batch.size, len(self._index)), np.float32)
-        for place, name in enumerate(DENSE):
-            scores += weight_BS[:, place, None] * dense[name]
-        scores[own.rows, own.codes] += (own.values * weight_BS[own.rows, len(DENSE) :]).sum(axis=1)
-        return scores
+        return self._rank(batch, dense, self._retrieve(batch, dense, own))
 
     def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
-        """What each signal adds to `score`, by name; each (B, I), and their sum is `score`."""
+        """What each signal adds to `score`, by name, and what the second stage changes: each (B, I), their sum is `score`."""
         batch = encode(histories, self._index, now)
         dense, own = self.signals(batch)
         weight_BS = context(batch) @ self.weights.T
@@ -88,13 +112,47 @@ class BlendedRecommender:
             part = np.zeros(shape, np.float32)
             part[own.rows, own.codes] = own.values[:, place] * weight_BS[own.rows, len(DENSE) + place]
             parts[name] = part
+        if self.ranker is not None:
+            first = self._retrieve(batch, dense, own)
+            parts["ranker"] = self._rank(batch, dense, first) - first
         return parts
 
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
         """The signals before they are weighed."""
         sequence = self.model.score(batch, self._vectors)
-        dense = dense_signals(batch, self.counts, sequence)
+        content = likeness(held_lately(batch, len(self._index)), self._text)
+        dense = dense_signals(batch, self.counts, sequence, content)
         return dense, own_signals(batch, self.target_types, dense, len(self._index), self.counts.typical_gap_days)
+
+    def rank_pairs(self, batch: HistoryBatch, dense: dict[str, Floats], rows: Ints, codes: Ints) -> Floats:
+        """(P,) the second stage's scores of pairs, zero without one; only differences within a shopper mean anything."""
+        if self.ranker is None:
+            return np.zeros(len(rows), np.float32)
+        return self.ranker.score(features(batch, self.target_types, self.counts.facts, rows, codes, dense))
+
+    def _retrieve(self, batch: HistoryBatch, dense: dict[str, Floats], own: OwnSignals) -> Floats:
+        """(B, I) the first stage: the weighed sum of all signals."""
+        weight_BS = context(batch) @ self.weights.T
+        scores = np.zeros((batch.size, len(self._index)), np.float32)
+        for place, name in enumerate(DENSE):
+            scores += weight_BS[:, place, None] * dense[name]
+        scores[own.rows, own.codes] += (own.values * weight_BS[own.rows, len(DENSE) :]).sum(axis=1)
+        return scores
+
+    def _rank(self, batch: HistoryBatch, dense: dict[str, Floats], first_BI: Floats) -> Floats:
+        """(B, I) the second stage: each shopper's best CANDIDATES in a new order, all else behind them in the old one."""
+        count = min(CANDIDATES, first_BI.shape[1])
+        if self.ranker is None or not first_BI.size:
+            return first_BI
+        codes_BK = np.argpartition(-first_BI, count - 1, axis=1)[:, :count]
+        rows = np.repeat(np.arange(batch.size), count)
+        second_BK = self.rank_pairs(batch, dense, rows, codes_BK.ravel()).reshape(batch.size, count)
+        kept_BK = np.take_along_axis(first_BI, codes_BK, axis=1)
+        mixed_BK = self.mix[0] * kept_BK + self.mix[1] * second_BK
+        behind = mixed_BK.min(axis=1, keepdims=True) - kept_BK.min(axis=1, keepdims=True) - 1
+        scores = first_BI + behind
+        np.put_along_axis(scores, codes_BK, mixed_BK, axis=1)
+        return np.asarray(scores, np.float32)
 
     def save(self, directory: Path) -> None:
         """Write the model directory, replacing a former one. The same model gives the same bytes."""

@@ -17,8 +17,7 @@ class ContentKnn:
 
     def __init__(self, text_IE: Floats, newest: int = 10) -> None:
         """`text_IE` in the order of the interactions' items; zero rows are items without text."""
-        length = np.linalg.norm(text_IE, axis=1, keepdims=True)
-        self.vectors = (text_IE / np.maximum(length, 1e-12)).astype(np.float32)
+        self.vectors = unit(text_IE)
         self.newest = newest
         self.item_ids: Sequence[str] = []
 
@@ -35,6 +34,14 @@ class ContentKnn:
         late = ends - np.arange(len(batch.rows)) <= self.newest
         shape = (batch.size, len(self.item_ids))
         own = sparse.csr_matrix((np.ones(int(late.sum()), np.float32), (batch.rows[late], batch.codes[late])), shape=shape)
-        wanted = own @ self.vectors
-        wanted /= np.maximum(np.linalg.norm(wanted, axis=1, keepdims=True), 1e-12)
-        return np.asarray(wanted @ self.vectors.T, np.float32)
+        return likeness(own, self.vectors)
+
+
+def likeness(own_BI: sparse.csr_matrix, vectors_IE: Floats) -> Floats:
+    """(B, I) cosine of each item and the weighted mean of a shopper's items; `vectors_IE` have length one, or zero."""
+    return np.asarray(unit(own_BI @ vectors_IE) @ vectors_IE.T, np.float32)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows of length one; zero rows stay zero."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

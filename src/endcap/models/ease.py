@@ -1,13 +1,13 @@
-"""EASE: a linear item-to-item model with a closed form. A baseline; solved, not trained."""
+"""EASE: a linear item-to-item model with a closed form. A baseline and a part of the blend; solved, not trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.linalg import lapack
 
 from endcap.data.features import Interactions
@@ -15,11 +15,9 @@ from endcap.errors import TrainingError
 from endcap.models.collaborative import taken_matrix
 from endcap.models.history import Floats, History, encode, held
 
-if TYPE_CHECKING:
-    from scipy import sparse
-
 MAX_HISTORY_ITEMS = 2000  # of one shopper, the newest
 BLOCK = 1024
+REGULARISATION = 5.0  # of the mean diagonal of X'X: near the best λ of sparse and of dense shops alike (docs/experiments.md)
 
 
 class Ease:
@@ -29,7 +27,8 @@ class Ease:
     items score 0, as an item that nobody took with another does.
     """
 
-    def __init__(self, regularisation: float = 500.0, max_columns: int = 15_000) -> None:
+    def __init__(self, regularisation: float | None = None, max_columns: int = 15_000) -> None:
+        """`regularisation` None: REGULARISATION times the mean number of shoppers who took an item."""
         self.regularisation, self.max_columns = regularisation, max_columns
         self.item_ids: Sequence[str] = []
 
@@ -46,7 +45,9 @@ class Ease:
         popularity = np.asarray(taken.sum(axis=0)).ravel()
         self.columns = np.sort(np.argsort(-popularity, kind="stable")[: min(self.max_columns, int((popularity > 0).sum()))])
         taken = taken[:, self.columns]
-        self.weights = solve((taken.T @ taken).tocsr(), self.regularisation)
+        mean = float(popularity[self.columns].mean()) if len(self.columns) else 0.0
+        strength = REGULARISATION * mean if self.regularisation is None else self.regularisation
+        self.weights = solve((taken.T @ taken).tocsr(), strength)
         return self
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
@@ -56,6 +57,25 @@ class Ease:
         scores = np.zeros((batch.size, len(self.item_ids)), np.float32)
         scores[:, self.columns] = own[:, self.columns] @ self.weights
         return scores
+
+    def nearest(self, neighbours: int) -> sparse.csr_matrix:
+        """(I, I) each row's largest positive weights, at most `neighbours` of them."""
+        size, wide = len(self.columns), min(neighbours, len(self.columns))
+        rows, columns, values = [], [], []
+        for begin in range(0, size, BLOCK):
+            block = self.weights[begin : begin + BLOCK]
+            best = np.argpartition(-block, wide - 1, axis=1)[:, :wide]
+            value = np.take_along_axis(block, best, axis=1)
+            row, place = np.nonzero(value > 0)
+            rows.append(self.columns[begin + row])
+            columns.append(self.columns[best[row, place]])
+            values.append(value[row, place])
+        items = len(self.item_ids)
+        if not rows:
+            none = np.zeros(0, np.int64)
+            return sparse.csr_matrix((none.astype(np.float32), (none, none)), shape=(items, items))
+        where = (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csr_matrix((np.concatenate(values), where), shape=(items, items))
 
 
 def solve(gram: sparse.csr_matrix, regularisation: float) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The files of a model directory: config.json, items.parquet, sequence.safetensors, counts.safetensors."""
+"""The files of a model directory: config.json, items.parquet, sequence.safetensors, counts.safetensors, ranker.txt."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from scipy import sparse
 
 from endcap.data.features import TYPES
 from endcap.errors import RegistryError
+from endcap.models.item_facts import ItemFacts
+from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.models.signals import CONTEXT, SIGNALS, Counts
 
 if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RANKER = "ranker.txt"  # missing where there was too little to learn a second stage from
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 
 
@@ -43,17 +46,21 @@ def save(model: BlendedRecommender, directory: Path) -> None:
         "all_time": counts.all_time,
         "recent": counts.recent,
         "newest": counts.newest,
-        "similarity_data": counts.similarity.data.astype(np.float32),
-        "similarity_indices": counts.similarity.indices.astype(np.int32),
-        "similarity_indptr": counts.similarity.indptr.astype(np.int64),
+        **_matrix_arrays("similarity", counts.similarity),
+        **_matrix_arrays("ease", counts.ease),
+        "facts": counts.facts.values,
         "typical_gap_days": np.array([counts.typical_gap_days], np.float64),
     }
     save_arrays(arrays, directory / "counts.safetensors")
+    (directory / RANKER).unlink(missing_ok=True)
+    if model.ranker is not None:
+        (directory / RANKER).write_text(model.ranker.to_text(), encoding="utf-8")
     for path in directory.glob("*.safetensors"):
         path.chmod(0o644)  # written readable by the owner alone; other processes serve them
     config = {
         **model.config,
         "format_version": FORMAT_VERSION,
+        "mix": list(model.mix),
         "shape": dataclasses.asdict(model.model.shape),
         "target_types": [name for name, flag in zip(TYPES, model.target_types, strict=True) if flag],
         "blend_weights": {
@@ -81,6 +88,8 @@ def load(directory: Path) -> BlendedRecommender:
         arrays = load_arrays(directory / "counts.safetensors")
         network = SequenceModel(SequenceShape(**config["shape"]), tensors["text"], tensors["seen"])
         network.load_state_dict({name: tensor.float() if name in HALF else tensor for name, tensor in tensors.items()})
+        ranker = Ranker.from_text((directory / RANKER).read_text(encoding="utf-8")) if (directory / RANKER).exists() else None
+        mix = (float(config["mix"][0]), float(config["mix"][1]))
         weights = [[config["blend_weights"][name][column] for column in CONTEXT] for name in SIGNALS]
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise RegistryError(
@@ -88,14 +97,26 @@ def load(directory: Path) -> BlendedRecommender:
             field=str(directory),
             action="Download the version again, or train a new one.",
         ) from error
-    matrix = sparse.csr_matrix(
-        (arrays["similarity_data"], arrays["similarity_indices"], arrays["similarity_indptr"]), shape=(len(items), len(items))
-    )
     counts = Counts(
-        arrays["all_time"], arrays["recent"], arrays["newest"], matrix, typical_gap_days=float(arrays["typical_gap_days"][0])
-    )
+        arrays["all_time"], arrays["recent"], arrays["newest"],
+        _matrix(arrays, "similarity", len(items)), _matrix(arrays, "ease", len(items)), ItemFacts(arrays["facts"]),
+        typical_gap_days=float(arrays["typical_gap_days"][0]),
+    )  # fmt: skip
     targets = np.isin(TYPES, config["target_types"])
-    return BlendedRecommender(items, network.eval(), counts, targets, np.array(weights, np.float32), config)
+    return BlendedRecommender(items, network.eval(), counts, targets, np.array(weights, np.float32), ranker, mix, config)
+
+
+def _matrix_arrays(name: str, matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:
+    return {
+        f"{name}_data": matrix.data.astype(np.float32),
+        f"{name}_indices": matrix.indices.astype(np.int32),
+        f"{name}_indptr": matrix.indptr.astype(np.int64),
+    }
+
+
+def _matrix(arrays: dict[str, npt.NDArray[Any]], name: str, size: int) -> sparse.csr_matrix:
+    parts = tuple(arrays[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
+    return sparse.csr_matrix(parts, shape=(size, size))
 
 
 def quantise(network: torch.nn.Module) -> None:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from endcap.models.history import Floats, HistoryBatch, Ints
 from endcap.models.item_facts import ITEM_FACTS, ItemFacts
+from endcap.models.signals import LIKENESS
 
 WINDOWS_DAYS = (14, 28, 84)
 DECAYS_DAYS = (10.0, 40.0, 120.0)
-LIKENESS = ("ease", "ease_lately", "collaborative")  # names of dense signals
 PAIR = (
     "days", *(f"days_{days}" for days in WINDOWS_DAYS), *(f"decayed_{days:.0f}" for days in DECAYS_DAYS), "lines",
     "since", "age", "gap", "due", "share_of_visits", "visits_since", "looked",
@@ -55,7 +55,7 @@ def features(
         *(column[rows] for column in _shopper(taken, looks, visits, items)),
         *facts.values[codes].T,
         *likeness,
-        rank_within(rows, likeness[0], codes),
+        rank_within(rows, dense["ease"][rows, codes], codes),
     ]
     for place, column in enumerate(columns):
         result[:, place] = column

@@ -1,8 +1,8 @@
 """The text-aware sequential transformer: reads a shopper's newest events, scores every item of the catalogue.
 
-An item's vector is an id embedding plus its projected text, so that an item nobody has bought yet is scored by its text alone.
-Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, positions count moments
-from the end, and a learnt decay per head makes older events matter less (SASRec, Kang & McAuley 2018, generalised to baskets).
+An item's vector is an id embedding plus its projected text, so an item nobody has bought yet is scored by its text alone.
+Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, positions count
+moments from the end, and a learnt decay per head makes older events matter less (SASRec, Kang & McAuley 2018, for baskets).
 Shapes: B shoppers, T events, D dimensions, I items, E text dimensions (0: the shop has no texts).
 """
 
@@ -74,7 +74,9 @@ class SequenceModel(nn.Module):
         self.register_buffer("text", text_IE.float())  # (I, E)
         self.register_buffer("seen", seen_I.bool())  # (I,) bought in training: the id embedding means something
         self.ids = nn.Parameter(torch.randn(len(text_IE), shape.dim) * INITIAL)
-        self.text_projection = nn.Linear(shape.text_dim, shape.dim, bias=False) if shape.text_dim else None
+        self.text_projection: nn.Linear | None = None
+        if shape.text_dim:
+            self.text_projection = nn.Linear(shape.text_dim, shape.dim, bias=False)
         self.kinds = nn.Embedding(len(TYPES), shape.dim)
         self.positions = nn.Embedding(shape.max_length, shape.dim)
         self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
@@ -91,13 +93,16 @@ class SequenceModel(nn.Module):
     def item_vectors(self, keep_id_I: Tensor | None = None) -> Tensor:
         """(I, D). `keep_id_I` false: this item by its text alone (also for every item unseen in training)."""
         keep = self.seen if keep_id_I is None else self.seen & keep_id_I
-        vectors = self.ids * keep[:, None]
-        return vectors if self.text_projection is None else vectors + self.text_projection(self.text)
+        vectors: Tensor = self.ids * keep[:, None]
+        if self.text_projection is not None:
+            text: Tensor = self.text_projection(self.text)
+            vectors = vectors + text
+        return vectors
 
     def forward(self, items_ID: Tensor, codes_BT: Tensor, kinds_BT: Tensor, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
         """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid."""
-        x = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
-        x = self.dropout(x + self.kinds(kinds_BT) + self.positions(self._from_end(days_BT, valid_BT)))
+        x: Tensor = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
+        x = self.dropout(x + self.kinds(kinds_BT) + self.positions(self.positions_from_end(days_BT, valid_BT)))
         apart = days_BT[:, :, None] - days_BT[:, None, :]
         seen = (apart >= 0) & valid_BT[:, None, :]
         age = torch.log1p(apart.clamp(min=0))
@@ -105,11 +110,12 @@ class SequenceModel(nn.Module):
             x = block(x, age, seen)
         return x
 
-    def _from_end(self, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
+    def positions_from_end(self, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
         """(B, T) how many later moments the window holds after each event's own."""
         later = (days_BT[:, 1:] > days_BT[:, :-1]) & valid_BT[:, 1:]
         rank = functional.pad(later.flip(1).cumsum(1).flip(1), (0, 1))
-        return rank.clamp(max=self.shape.max_length - 1)
+        places: Tensor = rank.clamp(max=self.shape.max_length - 1)
+        return places
 
     def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
         """(Q, D) what a shopper in this state wants after that many days."""

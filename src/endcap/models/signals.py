@@ -13,11 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.models.history import Floats, HistoryBatch, Ints
+from endcap.models.history import Floats, HistoryBatch, Ints, held
+from endcap.models.item_facts import ItemFacts
 
 LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
-DENSE = ("sequence", "collaborative", "popular", "recent", "rising")
-# Signals of items in the shopper's history. The first five let a dense signal weigh otherwise there than for new items.
+HISTORY_DAYS = 28.0  # likeness "lately": an event so much older than the newest one weighs 1 / e
+EASE_SCALE = 300.0
+LIKENESS = ("collaborative", "collaborative_lately", "ease", "ease_lately")
+DENSE = ("sequence", "content", *LIKENESS, "popular", "recent", "rising")
+# Signals of items in the shopper's history. The first let a dense signal weigh otherwise there than for new items.
 OWN = (
     *(f"own_{name}" for name in DENSE),
     "bought", "bought_often", "bought_lately", "bought_this_season", "days_since", "share_of_visits", "visits_since",
@@ -34,7 +38,9 @@ class Counts:
     all_time: Floats  # (I,) target events
     recent: Floats  # (I,) of the last `recent_days`
     newest: Floats  # (I,) of the last quarter of those
-    similarity: sparse.csr_matrix  # (I, I) item to item
+    similarity: sparse.csr_matrix  # (I, I) item to item, by cosine
+    ease: sparse.csr_matrix  # (I, I) item to item, by EASE
+    facts: ItemFacts  # what the second stage knows of each item
     typical_gap_days: float  # between two purchases of an item by one shopper
 
 
@@ -47,21 +53,46 @@ class OwnSignals:
     values: Floats  # (P, len(OWN))
 
 
-def dense_signals(batch: HistoryBatch, counts: Counts, sequence_BI: Floats) -> dict[str, Floats]:
+def dense_signals(batch: HistoryBatch, counts: Counts, sequence_BI: Floats, content_BI: Floats) -> dict[str, Floats]:
     """The signals that every item has, by name; each (B, I) or (I,)."""
-    shape = (batch.size, len(counts.all_time))
-    own = sparse.csr_matrix((np.ones(len(batch.codes), np.float32), (batch.rows, batch.codes)), shape=shape)
-    own.data[:] = 1
-    near = np.asarray((own @ counts.similarity).toarray(), np.float32)
-    near = np.log1p(near / np.maximum(near.mean(axis=1, keepdims=True), 1e-6))
     recent = log_share(counts.recent)
     return {
-        "sequence": sequence_BI + np.float32(np.log(shape[1])),
-        "collaborative": near,
+        "sequence": sequence_BI + np.float32(np.log(len(counts.all_time))),
+        "content": content_BI,
+        **likeness_signals(batch, counts),
         "popular": log_share(counts.all_time),
         "recent": recent,
         "rising": log_share(counts.newest) - recent,
     }
+
+
+def likeness_signals(batch: HistoryBatch, counts: Counts) -> dict[str, Floats]:
+    """LIKENESS by name, each (B, I): how alike each item is to what the shopper ever took, and to what she took lately."""
+    items = len(counts.all_time)
+    ever, lately = held(batch, items), held_lately(batch, items)
+    return {
+        "collaborative": relative(ever @ counts.similarity),
+        "collaborative_lately": relative(lately @ counts.similarity),
+        "ease": np.log1p(EASE_SCALE * (ever @ counts.ease).toarray()),
+        "ease_lately": np.log1p(EASE_SCALE * (lately @ counts.ease).toarray()),
+    }
+
+
+def relative(near: sparse.csr_matrix) -> Floats:
+    """(B, I) log of 1 + likeness, in units of the shopper's mean likeness."""
+    dense = np.asarray(near.toarray(), np.float32)
+    return np.asarray(np.log1p(dense / np.maximum(dense.mean(axis=1, keepdims=True), 1e-6)))
+
+
+def held_lately(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
+    """(B, I) how fresh a shopper's newest event with each item is: 1 for the newest of all, less by e every HISTORY_DAYS."""
+    order = np.argsort(-batch.ages, kind="stable")  # of several events with an item the last assignment, the youngest, stays
+    youngest = np.full(batch.size, np.inf, np.float32)
+    np.minimum.at(youngest, batch.rows, batch.ages)
+    keys, last = np.unique((batch.rows * items + batch.codes)[order][::-1], return_index=True)
+    newest = order[::-1][last]
+    weights = np.exp((youngest[batch.rows[newest]] - batch.ages[newest]) / HISTORY_DAYS).astype(np.float32)
+    return sparse.csr_matrix((weights, (keys // max(items, 1), keys % max(items, 1))), shape=(batch.size, items))
 
 
 def log_share(counts: Floats) -> Floats:

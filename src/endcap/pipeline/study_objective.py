@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from endcap.tuning.study import Objective, Report, Search
 
 CODE = ("training", "models", "evaluation", "data/features.py")  # a change here makes another study
-EPOCH = re.compile(r"epoch (\d+)/\d+ .*\bvalid (\S+)$")
+EPOCH = re.compile(r"epoch (\d+)/\d+ .*\bvalidation NDCG (\S+)$")
 
 
 def describe(params: Params) -> list[tuple[str, str, str]]:
@@ -88,14 +88,14 @@ def make_objective(root: Path, params: Params) -> Objective:
 
 
 def by_epoch(report: Report) -> stages.Progress:
-    """The trainer's progress as reports of a trial: the validation loss, negated, since higher is better.
+    """The trainer's progress as reports of a trial: NDCG@10 of held-out questions after each epoch.
 
     The only place that knows how the trainer tells of its epochs.
     """
 
     def progress(line: str) -> None:
         if found := EPOCH.match(line):
-            report(int(found[1]), -float(found[2]))
+            report(int(found[1]), float(found[2]))
 
     return progress
 

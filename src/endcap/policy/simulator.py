@@ -46,7 +46,9 @@ ADJECTIVES = (
 BRANDS = ("Alder & Finch", "Hearthstone", "Moorland", "Pippin", "Saltmarsh", "Thistledown")
 COUNTRIES = ("United Kingdom", "France", "Germany", "EIRE")
 NEW_ITEM_SHARE = 0.15  # items listed after the first day
-LOOK_DECAY = 0.85  # P(look at rank r) = LOOK_DECAY ** (r - 1)
+LOOK_DECAY = 0.85  # P(look at rank r) = attention of the surface * LOOK_DECAY ** (r - 1)
+ATTENTION = {"home": 1.0, "product": 0.8, "basket": 0.6, "email": 0.4}  # P(look at the first place) by surface
+BUYS = 0.3  # P(purchase | likes what was looked at)
 
 
 @dataclass(slots=True)
@@ -88,20 +90,38 @@ class SimulatedShop:
         events = self.events.filter(pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
         return events, self.catalog.filter(pc.less(self.catalog["available_from"], end))
 
-    def respond(self, user_id: str, item_ids: Sequence[str], random: np.random.Generator) -> list[str | None]:
+    def respond(
+        self, user_id: str, item_ids: Sequence[str], random: np.random.Generator, surface: str = "home"
+    ) -> list[str | None]:
         """What a shopper does with a slate: for each item purchase, click or None (not looked at, not liked, or unknown)."""
-        shopper = self._shoppers[user_id]
+        appeal = self.affinity(self._shoppers[user_id])
         answers: list[str | None] = []
         for position, item_id in enumerate(item_ids):
             item = self._index.get(item_id)
-            looked = random.random() < LOOK_DECAY**position
+            looked = random.random() < ATTENTION[surface] * LOOK_DECAY**position
             if item is None or not looked:
                 answers.append(None)
                 continue
-            affinity = self.affinity(shopper)[item]
             draw = random.random()
-            answers.append("purchase" if draw < 0.3 * affinity else "click" if draw < affinity else None)
+            answers.append("purchase" if draw < BUYS * appeal[item] else "click" if draw < appeal[item] else None)
         return answers
+
+    def chances(self, user_id: str, item_ids: Sequence[str], surface: str = "home") -> np.ndarray:
+        """(K, 2) the truth behind `respond`: P(click or purchase) and P(purchase) at each place."""
+        appeal = self.affinity(self._shoppers[user_id])
+        liked = np.array([appeal[self._index[item]] if item in self._index else 0.0 for item in item_ids])
+        acted = ATTENTION[surface] * LOOK_DECAY ** np.arange(len(item_ids)) * liked
+        return np.stack([acted, BUYS * acted], axis=1)
+
+    def buy(self, user_id: str, item_id: str) -> None:
+        """The shopper has bought it, and likes it the more."""
+        self._shoppers[user_id].bought.append(self._index[item_id])
+
+    def drift(self, shopper: Shopper, random: np.random.Generator, season: float = 0.0) -> None:
+        """A day passes over the shopper's tastes; `season` turns them to Christmas."""
+        taste = 0.97 * shopper.taste + 0.03 * random.dirichlet(np.full(len(CATEGORIES), 0.4))
+        taste[list(CATEGORIES).index("christmas")] += 0.1 * season
+        shopper.taste = taste / taste.sum()
 
     def affinity(self, shopper: Shopper) -> np.ndarray:
         """The truth that experiments compare with: each item's appeal to a shopper in [0, 1], shape (I,)."""
@@ -147,13 +167,10 @@ class SimulatedShop:
         import pandas as pd
 
         random, rows, number = self._random, [], 0
-        christmas = list(CATEGORIES).index("christmas")
         for day in range(self._settings.days):
             season = max(0.0, (day - 0.75 * self._settings.days) / self._settings.days)
             for shopper in self._shoppers.values():
-                drift = 0.97 * shopper.taste + 0.03 * random.dirichlet(np.full(len(CATEGORIES), 0.4))
-                drift[christmas] += 0.1 * season
-                shopper.taste = drift / drift.sum()
+                self.drift(shopper, random, season)
                 if random.random() >= 1 - np.exp(-shopper.visits_a_day):
                     continue
                 number += 1

@@ -101,6 +101,27 @@ def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
     return weights
 
 
+def learn_mix(examples: Examples, weights: Floats, start: tuple[float, float], hold: float) -> tuple[float, float]:
+    """How the first stage's score (by `weights`) and the second stage's weigh, with the same loss and hold as `place_all`."""
+    about = examples.context[examples.shopper]
+    first = ((examples.signals @ torch.from_numpy(weights)) * about).sum(dim=1)
+    both = torch.stack([first, examples.ranked], dim=1)  # (N, 2)
+    scale = both.square().mean(dim=0).sqrt().clamp(min=0.01)
+    origin = torch.tensor(start)
+    counts = examples.taken.new_zeros(len(examples.context)).index_add(0, examples.shopper, examples.taken)
+    share = examples.taken / counts[examples.shopper] / len(counts)
+
+    def loss(mix: Tensor) -> Tensor:
+        scores = both @ mix
+        others = torch.where(examples.taken > 0, -torch.inf, scores + examples.stands_for)
+        total = log_sum_exp(others, examples.shopper, len(counts))
+        fit = (share * functional.softplus(total[examples.shopper] - scores)).sum()
+        return fit + hold / len(counts) * ((mix - origin) * scale).square().sum()
+
+    mix = minimise(loss, origin)
+    return (float(mix[0]), float(mix[1])) if bool(torch.isfinite(mix).all()) else start
+
+
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     """The minimum of a smooth function by L-BFGS from `start`."""
     weights = start.clone().requires_grad_(True)

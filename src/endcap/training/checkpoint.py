@@ -28,7 +28,7 @@ class Checkpoint:
         """Write the state after an epoch."""
         if self.path is None:
             return
-        tensors = {f"model.{name}": weight for name, weight in model.named_parameters()}
+        tensors: dict[str, Tensor] = {f"model.{name}": weight for name, weight in model.named_parameters()}
         tensors |= {f"best.{name}": weight for name, weight in best.items()}
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}

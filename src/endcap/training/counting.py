@@ -8,11 +8,13 @@ import numpy as np
 
 from endcap.data.features import Interactions
 from endcap.models.collaborative import ItemKnn
+from endcap.models.ease import Ease
 from endcap.models.history import MICROSECONDS_PER_DAY
+from endcap.models.item_facts import item_facts
 from endcap.models.popularity import Popularity
 from endcap.models.signals import Counts
 
-NEIGHBOURS = 100
+NEIGHBOURS, EASE_NEIGHBOURS = 100, 200
 DEFAULT_GAP_DAYS = 30.0
 
 
@@ -23,6 +25,8 @@ def count(interactions: Interactions, as_of: datetime, recent_days: float) -> Co
         recent=Popularity(recent_days).fit(interactions, as_of).counts,
         newest=Popularity(recent_days / 4).fit(interactions, as_of).counts,
         similarity=ItemKnn(NEIGHBOURS).fit(interactions, as_of).similarity,
+        ease=Ease().fit(interactions, as_of).nearest(EASE_NEIGHBOURS),
+        facts=item_facts(interactions, as_of),
         typical_gap_days=typical_gap(interactions.known_at(as_of).targets()),
     )
 

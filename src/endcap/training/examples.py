@@ -7,7 +7,7 @@ stands for all of them (its terms are multiplied up), so that a loss over candid
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from endcap.models.blend import BlendedRecommender
-from endcap.models.history import Floats, History, encode
+from endcap.models.history import Floats, History, HistoryBatch, encode
 from endcap.models.signals import DENSE, OWN, SIGNALS, context
 
 TOP = 60  # of each dense signal
@@ -32,6 +32,8 @@ class Example:
     context: Floats  # (C,)
     taken: npt.NDArray[np.bool_]  # (K,)
     stands_for: Floats  # (K,) how many items of the catalogue each candidate stands for, as a logarithm
+    codes: npt.NDArray[np.int64]  # (K,)
+    ranked: Floats  # (K,) the second stage's scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +44,7 @@ class Examples:
     context: Tensor  # (U, C)
     taken: Tensor  # (N,) 1 or 0
     stands_for: Tensor  # (N,) logarithm
+    ranked: Tensor  # (N,)
     shopper: Tensor  # (N,) ascending
 
 
@@ -59,12 +62,27 @@ def make_examples(
         stacked = np.stack([np.broadcast_to(dense[name], (batch.size, len(index))) for name in DENSE], axis=2)  # (B, I, D)
         about = context(batch)
         bounds = np.searchsorted(own.rows, np.arange(batch.size + 1))
+        found: dict[int, Example] = {}
         for row, got in enumerate(taken[begin : begin + size]):
             answers = np.array([index[item] for item in got if item in index], np.int64)
             if len(answers):
                 mine = np.arange(bounds[row], bounds[row + 1])
-                examples.append(_example(stacked[row], own.codes[mine], own.values[mine], about[row], answers, rng))
+                found[row] = _example(stacked[row], own.codes[mine], own.values[mine], about[row], answers, rng)
+        examples += _ranked(model, batch, dense, found)
     return examples
+
+
+def _ranked(
+    model: BlendedRecommender, batch: HistoryBatch, dense: dict[str, Floats], found: dict[int, Example]
+) -> list[Example]:
+    """The examples (by row of the batch) with what the second stage says of their candidates."""
+    if not found:
+        return []
+    sizes = [len(example.codes) for example in found.values()]
+    rows = np.repeat(np.array(list(found), np.int64), sizes)
+    codes = np.concatenate([example.codes for example in found.values()])
+    scores = np.split(model.rank_pairs(batch, dense, rows, codes), np.cumsum(sizes)[:-1])
+    return [replace(example, ranked=own) for example, own in zip(found.values(), scores, strict=True)]
 
 
 def _example(
@@ -87,7 +105,7 @@ def _example(
     signals[places, len(DENSE) : len(DENSE) + len(OWN)] = own
     stands_for = np.zeros(len(codes), np.float32)
     stands_for[len(chosen) :] = np.log(len(rest) / max(len(drawn), 1)) if len(drawn) else 0
-    return Example(signals, about, np.isin(codes, answers), stands_for)
+    return Example(signals, about, np.isin(codes, answers), stands_for, codes, np.zeros(len(codes), np.float32))
 
 
 def pack(examples: Sequence[Example]) -> Examples:
@@ -98,5 +116,6 @@ def pack(examples: Sequence[Example]) -> Examples:
         torch.from_numpy(np.stack([example.context for example in examples])),
         torch.from_numpy(np.concatenate([example.taken for example in examples]).astype(np.float32)),
         torch.from_numpy(np.concatenate([example.stands_for for example in examples])),
+        torch.from_numpy(np.concatenate([example.ranked for example in examples])),
         torch.from_numpy(np.repeat(np.arange(len(examples)), lengths)),
     )

@@ -22,11 +22,12 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.absorb import absorb, finish, questions_from
-from endcap.training.blending import learn_weights
+from endcap.training.blending import learn_mix, learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
 from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
+from endcap.training.ranking import RankingOptions, learn_ranker
 from endcap.training.schedule import Curve
 from endcap.training.sequences import make_sequences
 from endcap.training.trainer import train
@@ -36,6 +37,7 @@ PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked bef
 MAX_PERIOD_USERS = 2000
 FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
 REPORTED_K = 10
+FRESH_MIX = (0.5, 0.5)  # of both stages, before anything is learnt
 
 
 @dataclass(slots=True)
@@ -86,6 +88,8 @@ def fit_full(
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
     )
+    model.ranker = learn_ranker(interactions, cut, RankingOptions(seed=options.seed), progress)
+    model.mix = (1.0, 0.0) if model.ranker is None else FRESH_MIX
     validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD)
     if not absorb_validation:
         finish(model, interactions, cut, options)
@@ -116,7 +120,14 @@ def learn_blend(
     slice and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
     A little too rosy: a full fit chose its epoch on these days. The gates judge on the hold-out, which nothing has seen.
     """
-    origin, slices = model.weights.copy(), _slices(start, end)
+    origin, mix, slices = model.weights.copy(), model.mix, _slices(start, end)
+
+    def learn(learnt: list[Example]) -> None:
+        packed = pack(learnt)
+        model.weights = learn_weights(packed, origin, hold)
+        if model.ranker is not None:
+            model.mix = learn_mix(packed, model.weights, mix, hold)
+
     examples: list[Example] = []
     ranked = pd.DataFrame()
     for moment, stop in slices:
@@ -131,12 +142,12 @@ def learn_blend(
             if not examples and hold == FULL_HOLD:
                 earlier, judged = fresh[::2], period.part(slice(1, None, 2))
             if earlier:
-                model.weights = learn_weights(pack(earlier), origin, hold)
+                learn(earlier)
             ranked = score_period("blend", model, judged, REPORTED_K)
             model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
         examples += fresh
     if examples:
-        model.weights = learn_weights(pack(examples), origin, hold)
+        learn(examples)
     return ranked
 
 

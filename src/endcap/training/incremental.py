@@ -41,7 +41,7 @@ def fit_update(
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, since, options.recent_days),
-        interactions.target_types, parent.weights.copy(), dict(parent.config),
+        interactions.target_types, parent.weights.copy(), parent.ranker, parent.mix, dict(parent.config),
     )  # fmt: skip
     validation = learn_blend(model, interactions, since, until, options, UPDATE_HOLD) if since < until else pd.DataFrame()
     curve = absorb(model, interactions, since, until, options, progress)

@@ -1,8 +1,8 @@
 """What the sequential model minimises: each answer against items that were not taken.
 
 - `softmax`: against every item seen in training. Exact, and affordable for small catalogues.
-- `sampled`: against `negatives` items drawn once a step and shared by all its questions (sampled softmax; Klenitskiy & Vasilev,
-  RecSys 2023). `logq` corrects the draw's probabilities (Bengio & Senécal 2008); uncorrected it ranked better on small catalogues.
+- `sampled`: against `negatives` items drawn once a step and shared by all its questions (sampled softmax; Klenitskiy and
+  Vasilev, RecSys 2023). `logq` corrects the draw's probabilities (Bengio & Senécal 2008).
 - `gbce`: binary cross-entropy with the positive part tempered by the sampling rate (gSASRec; Petrov & Macdonald, RecSys 2023).
 
 Shapes: Q questions, A answers at most, N negatives, D dimensions, I items.

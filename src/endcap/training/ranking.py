@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.data.features import Interactions, to_microseconds
+from endcap.models.ease import Ease
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
-from endcap.models.item_facts import item_facts
 from endcap.models.ranker import Ranker, candidates
 from endcap.models.ranking_features import FEATURES, features
-from endcap.training.likeness import Likeness
+from endcap.models.signals import likeness_signals
+from endcap.training.counting import count
 
 logger = logging.getLogger(__name__)
 PERIOD_DAYS = 7
 EARLIER_DAYS = 28  # of history before the first period
 MIN_POSITIVES = 200
+COUNTING_COST = 2_000_000_000_000  # columns³ of EASE in all
 BATCH_NUMBERS = 4_000_000  # shoppers × items that are held at once
 
 
@@ -66,7 +68,8 @@ def learn_ranker(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Ranker | None:
     """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
-    starts = period_starts(interactions.known_at(until), until, options.max_weeks)
+    weeks = min(options.max_weeks, affordable_weeks(len(interactions.item_ids)))
+    starts = period_starts(interactions.known_at(until), until, weeks)
     tables = []
     for place, start in enumerate(starts):
         sampling = Sampling(options.top, options.max_cases // len(starts), options.others, options.seed + place)
@@ -88,6 +91,15 @@ def period_starts(known: Interactions, until: datetime, max_weeks: int) -> list[
     return [until - timedelta(days=PERIOD_DAYS * (week + 1)) for week in range(weeks)]
 
 
+def affordable_weeks(items: int) -> int:
+    """How many periods may be counted: EASE is solved anew for each, which costs the cube of the catalogue.
+
+    >>> affordable_weeks(3_700), affordable_weeks(12_000), affordable_weeks(1_000_000)
+    (39, 1, 1)
+    """
+    return max(1, COUNTING_COST // max(min(items, Ease().max_columns), 1) ** 3)
+
+
 def make_cases(interactions: Interactions, start: datetime, until: datetime, sampling: Sampling) -> Cases:
     """The shoppers of [start, start + PERIOD_DAYS) who took one of their candidates, or a sample of them.
 
@@ -100,17 +112,17 @@ def make_cases(interactions: Interactions, start: datetime, until: datetime, sam
     items = len(interactions.item_ids)
     wanted = np.unique(period.users * items + period.items)
     known = interactions.known_at(start)
-    facts, signals = item_facts(interactions, start), Likeness(interactions, start)
+    counts = count(interactions, start, EARLIER_DAYS)
     tables = [_no_cases()]
     for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
         batch = batch_of(known, part, start)
-        dense = signals.of(batch)
-        rows, codes = candidates(batch, [*dense.values(), facts.recent], items, sampling.top)
+        dense = likeness_signals(batch, counts)
+        rows, codes = candidates(batch, [*dense.values(), counts.facts.recent], items, sampling.top)
         taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
         useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
         keep = useful[rows]
         rows, codes, taken = rows[keep], codes[keep], taken[keep]
-        table = features(batch, interactions.target_types, facts, rows, codes, dense)
+        table = features(batch, interactions.target_types, counts.facts, rows, codes, dense)
         keep = (
             taken | np.isin(rows * items + codes, batch.rows * items + batch.codes) | (rng.random(len(rows)) < sampling.others)
         )

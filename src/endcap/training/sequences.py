@@ -118,9 +118,9 @@ def _ask(
 
 
 def batches(sequences: Sequences, questions: Ints, size: int, tokens: int, rng: np.random.Generator) -> Iterator[WindowBatch]:
-    """One pass over the windows that hold the chosen questions, shuffled; windows of one length together, so that little is padded.
+    """One pass over the windows that hold the chosen questions, shuffled; windows of one length together.
 
-    A batch holds at most `size` windows and, unless a single window is longer, `tokens` events, padding included.
+    So little is padded. A batch holds at most `size` windows and `tokens` events, padding included (or one longer window).
     """
     if not len(questions):
         return
@@ -140,7 +140,7 @@ def batches(sequences: Sequences, questions: Ints, size: int, tokens: int, rng: 
 
 
 def _groups(lengths: Ints, size: int, tokens: int) -> list[tuple[int, int]]:
-    """Ranges of ascending lengths: each as long as `size` and `tokens` allow, and of one length where that still fills half of it."""
+    """Ranges of ascending lengths, as long as `size` and `tokens` allow; of one length where that fills half of it."""
     found: list[tuple[int, int]] = []
     begin = 0
     while begin < len(lengths):

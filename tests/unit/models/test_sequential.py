@@ -28,8 +28,15 @@ def run(network: SequenceModel, codes: list[int], days: list[float]) -> torch.Te
 
 
 def test_later_events_change_nothing_before_them(network: SequenceModel) -> None:
-    short, longer = run(network, [1, 2], [-9.0, -5.0]), run(network, [1, 2, 3], [-9.0, -5.0, -1.0])
-    torch.testing.assert_close(longer[:2], short)
+    one, other = run(network, [1, 2, 3], [-9.0, -5.0, -1.0]), run(network, [1, 2, 4], [-9.0, -5.0, -2.0])
+    torch.testing.assert_close(one[:2], other[:2])
+
+
+def test_positions_count_moments_from_the_end(network: SequenceModel) -> None:
+    days = torch.tensor([[-9.0, -5.0, -5.0, -1.0], [-9.0, -5.0, 0.0, 0.0]])
+    valid = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    assert network.positions_from_end(days, valid).tolist()[0] == [2, 1, 1, 0]
+    assert network.positions_from_end(days, valid).tolist()[1][:2] == [1, 0]
 
 
 def test_a_basket_is_a_set(network: SequenceModel) -> None:

@@ -1,0 +1,129 @@
+"""The case of a file of exposures with their outcomes: one row a shown item, every further column a context of the request.
+
+Columns, by the first name that is there: item | item_id, time | timestamp, click | clicked; if any: purchase | purchased,
+user | user_id | shopper, rank | position. Numbers are taken as they are, texts of few values one flag a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from endcap.benchmark.behaviour_case import Case, Side, time_cuts
+from endcap.data.features import column_microseconds
+from endcap.errors import InputError
+from endcap.models.behaviour_features import Features, place_features
+from endcap.models.calibration import log_odds
+from endcap.models.item_rates import STRENGTH, ItemRates, running_counts, smoothed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMES = {
+    "item": ("item", "item_id"),
+    "time": ("time", "timestamp"),
+    "click": ("click", "clicked"),
+    "purchase": ("purchase", "purchased"),
+    "user": ("user", "user_id", "shopper"),
+    "rank": ("rank", "position"),
+}
+NEEDED = ("item", "time", "click")
+OF_THE_POLICY = ("propensity", "propensity_score", "policy", "score", "request_id", "model_version", "fallback")
+MAX_VALUES = 20  # a text column of more values names things rather than kinds
+
+
+def file_case(paths: Sequence[Path], items_path: Path | None = None) -> Case:
+    """The rows of all files together; `items_path` adds columns of items.
+
+    Raises:
+        InputError: a file or a needed column is missing, times do not parse, clicks are not 0 or 1, or nothing is in it.
+    """
+    import pandas as pd
+
+    rows = _standard(pd.concat([_read(path) for path in paths], ignore_index=True), ", ".join(path.name for path in paths))
+    if items_path is not None:
+        about = _read(items_path).rename(columns={"item_id": "item"})
+        if "item" not in about:
+            raise InputError("has no column of items", field=str(items_path), value=list(about), action="Name it item_id.")
+        rows = rows.merge(about.astype({"item": str}).drop_duplicates("item"), on="item", how="left", suffixes=("", "_of_item"))
+    times = column_microseconds(rows["time"])
+    start, test = time_cuts(times)
+    has_purchase = "purchase" in rows
+    outcomes = np.stack([rows["click"], rows["purchase"] if has_purchase else np.zeros(len(rows))], axis=1).astype(np.float64)
+    outcomes[:, 0] = outcomes.max(axis=1)
+    past = times < test
+    frozen = ItemRates.count(rows["item"].to_numpy(object)[past], outcomes[past])
+    counts = np.where(
+        past[:, None],
+        running_counts(pd.factorize(rows["item"])[0], times, times - 1, outcomes),
+        frozen.of(rows["item"].to_numpy(object)),
+    )
+    features = _features(rows, counts, frozen, past)
+    shopper = rows["user"].to_numpy(object) if "user" in rows else np.arange(len(rows)).astype(object)
+    slices = pd.DataFrame(
+        {"place": [f"place {rank:g}" for rank in rows["rank"]] if "rank" in rows else "any place"}, rows.index
+    )
+    sides = [
+        Side(features.rows(part), outcomes[part], rows["item"].to_numpy(object)[part], shopper[part], slices[part])
+        for part in (past, ~past)
+    ]
+    name = "+".join(path.name.split(".")[0] for path in paths)
+    facts = {"files": [path.name for path in paths], "features": list(features.names)}
+    tasks = ("click", "purchase") if has_purchase else ("click",)
+    return Case(name, sides[0], times[past] < start, sides[1], tasks, facts)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({error})", field=str(path), action="Give a parquet or CSV file.") from error
+    return frame[[column for column in frame if column and not str(column).startswith("Unnamed:")]]
+
+
+def _standard(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The known columns under one name, checked, in order of time."""
+    import pandas as pd
+
+    found = {name: next((one for one in options if one in frame), None) for name, options in NAMES.items()}
+    missing = [name for name in NEEDED if found[name] is None]
+    if missing or frame.empty:
+        action = f"Columns: {', '.join(NEEDED)}; at least one row."
+        raise InputError("lacks a column or rows", field=where, value=missing or 0, action=action)
+    rows = frame.rename(columns={old: name for name, old in found.items() if old})
+    try:
+        rows["time"] = pd.to_datetime(rows["time"], utc=True, format="ISO8601" if rows["time"].dtype == object else None)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"does not parse ({error})", field=f"{where}: time", action="Write times as ISO 8601.") from error
+    for name in ("click", "purchase"):
+        if name in rows and not rows[name].isin([0, 1]).all():
+            raise InputError(
+                "must be 0 or 1", field=f"{where}: {name}", value=rows[name].unique()[:5].tolist(), action="Mend it."
+            )
+    rows = rows.drop(columns=[name for name in OF_THE_POLICY if name in rows]).astype({"item": str})
+    return rows.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _features(rows: pd.DataFrame, counts: npt.NDArray[np.float64], frozen: ItemRates, past: npt.NDArray[np.bool_]) -> Features:
+    import pandas as pd
+
+    rates = log_odds(smoothed(counts, frozen.means(), STRENGTH))
+    table: dict[str, Any] = {"item_click_rate": rates[:, 0], "item_shown": np.log1p(counts[:, 0])}
+    if "rank" in rows:
+        rank = rows["rank"].to_numpy(np.float64)
+        table |= place_features(rank) | {f"at_{v:g}": rank == v for v in np.unique(rank)[:MAX_VALUES]}
+    hour = (rows["time"].dt.hour + rows["time"].dt.minute / 60).to_numpy() / 24
+    table |= {"hour_sin": np.sin(2 * np.pi * hour), "hour_cos": np.cos(2 * np.pi * hour)}
+    for column in rows.columns.difference(list(NAMES), sort=False):
+        values = rows[column]
+        if pd.api.types.is_numeric_dtype(values):
+            table[str(column)] = values.to_numpy(np.float64)
+        elif (kinds := values[past].value_counts()).size <= MAX_VALUES:
+            table |= {f"{column}={kind}": (values == kind).to_numpy() for kind in kinds.index}
+    return Features(tuple(table), np.stack([np.asarray(v, np.float64) for v in table.values()], axis=1))

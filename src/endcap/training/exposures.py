@@ -1,0 +1,151 @@
+"""From what was shown to what a behaviour head learns from: slates with the histories of their moment, and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from endcap.data.features import TYPES, Interactions, column_microseconds, interactions_from_events, to_microseconds
+from endcap.errors import TrainingError
+from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
+from endcap.models.history import History
+from endcap.models.item_rates import ItemRates, running_counts
+from endcap.training.behaviour import fit_head
+from endcap.training.outcomes import label_exposures
+
+if TYPE_CHECKING:
+    from endcap.models.behaviour import BehaviourModel
+    from endcap.models.blend import BlendedRecommender
+
+OUTCOMES = ["clicked", "purchased"]
+LEARN_SHARE = 0.75  # of the time that exposures cover; the rest stops, chooses and calibrates
+MAX_ROWS = 200_000  # the newest slates that fit in so many shown items; older ones are of another shop
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """N shown items with what was known of them, and what became of them."""
+
+    features: Features
+    outcomes: npt.NDArray[np.float64]  # (N, 2) clicked, purchased
+    shown: pd.DataFrame  # training.outcomes.label_exposures, the same rows
+
+
+def fit_behaviour(
+    model: BlendedRecommender,
+    exposures: Any,
+    events: Any,
+    attribution: timedelta,
+    until: datetime,
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> BehaviourModel:
+    """A head for `model` from the exposures up to `until`.
+
+    The recommender must not have learnt the events that are asked for here, else its scores know the answer: give it as it
+    was before the exposures, as with the weights of the blend.
+
+    Raises:
+        TrainingError: no exposure is old enough, or all are of one moment.
+    """
+    shown = newest_rows(label_exposures(exposures, events, attribution, until), MAX_ROWS)
+    table = make_table(model, shown, interactions_from_events(events), attribution)
+    learn = learn_rows(shown["time"], LEARN_SHARE)
+    head = fit_head(table.features, table.outcomes, learn, seed=seed, progress=progress)
+    return replace(head, rates=ItemRates.count(shown["item_id"].to_numpy(), table.outcomes))
+
+
+def make_table(
+    model: BlendedRecommender,
+    shown: pd.DataFrame,
+    interactions: Interactions,
+    attribution: timedelta,
+    known: ItemRates | None = None,
+) -> Table:
+    """Features of labelled exposures, each by what was known when it was shown.
+
+    `known`: rates of items from before these rows (for rows to be judged); None: they run along with the rows, each outcome
+    counting once its time was up.
+    """
+    outcomes = shown[OUTCOMES].to_numpy(np.float64)
+    if known is None:
+        codes, times = pd.factorize(shown["item_id"])[0], column_microseconds(shown["time"])
+        counts = running_counts(codes, times, times - to_us(attribution), outcomes)
+        means = ItemRates.count(shown["item_id"].to_numpy(), outcomes).means()
+    else:
+        counts, means = known.of(shown["item_id"].to_numpy()), known.means()
+    return Table(BehaviourFeatures(model).make(slates_of(shown, interactions), counts, means), outcomes, shown)
+
+
+def slates_of(shown: pd.DataFrame, interactions: Interactions) -> list[ShownSlate]:
+    """The slates in the order of their rows, which lie together by request; histories end before the slate was shown."""
+    past = _Past(interactions)
+    request = shown["request_id"].to_numpy(object)
+    starts = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
+    ends = np.r_[starts[1:], len(request)]
+    items, ranks = shown["item_id"].to_numpy(object), shown["rank"].to_numpy(np.int64)
+    users, surfaces = shown["user_id"].to_numpy(object), shown["surface"].to_numpy(object)
+    return [
+        ShownSlate(items[a:b], ranks[a:b], past.of(users[a], moment), moment, str(surfaces[a]))
+        for a, b, moment in zip(starts, ends, (t.to_pydatetime() for t in shown["time"].iloc[starts]), strict=True)
+    ]
+
+
+def learn_rows(times: pd.Series[Any], share: float) -> npt.NDArray[np.bool_]:
+    """(N,) the rows of the older `share` of the slates' moments; slates of one moment stay together.
+
+    Raises:
+        TrainingError: everything was shown at one moment.
+    """
+    moments = np.sort(column_microseconds(times))
+    learn = column_microseconds(times) < moments[min(int(share * len(moments)), len(moments) - 1)]
+    if not learn.any():
+        action = "Collect exposures over some days."
+        raise TrainingError(
+            "exposures of one moment cannot be split by time", field="exposures", value=len(times), action=action
+        )
+    return np.asarray(learn)
+
+
+def newest_rows(shown: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many of the newest rows, whole slates only."""
+    if len(shown) <= most:
+        return shown
+    cut = shown["request_id"].iloc[-most - 1]
+    newest = shown.iloc[-most:]
+    kept: pd.DataFrame = newest[newest["request_id"] != cut].reset_index(drop=True)
+    return kept
+
+
+def to_us(span: timedelta) -> int:
+    """Microseconds."""
+    return span // timedelta(microseconds=1)
+
+
+class _Past:
+    """The events of each shopper by time, cut at any moment."""
+
+    def __init__(self, interactions: Interactions) -> None:
+        ordered = interactions.where(np.argsort(interactions.users, kind="stable"))
+        self._events = ordered
+        self._users = {str(user): code for code, user in enumerate(ordered.user_ids)}
+        self._first = np.searchsorted(ordered.users, np.arange(len(ordered.user_ids) + 1))
+        self._items, self._types = ordered.item_ids[ordered.items], np.asarray(TYPES, object)[ordered.types]
+
+    def of(self, user_id: str | None, moment: datetime) -> History:
+        code = self._users.get(str(user_id), -1) if user_id is not None else -1
+        if code < 0:
+            return History.empty()
+        start, at = self._first[code], to_microseconds(moment)
+        stop = start + np.searchsorted(self._events.times_us[start : self._first[code + 1]], at, side="left")
+        rows = np.arange(start, stop)
+        rows = rows[self._events.cancelled_us[rows] > at]
+        times = self._events.times_us[rows].astype("datetime64[us]")
+        return History(self._items[rows], times, self._types[rows], 1.0)

@@ -1,0 +1,79 @@
+"""What became of each shown item: exposures joined with the clicks and purchases that followed.
+
+An event that names a request counts for that request; one that names none counts for the last slate that showed the item to
+the shopper. Both only within `attribution` after the slate. Items shown so late that this time has not passed yet are left out.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from endcap.contracts import EventType
+from endcap.data.features import as_frame
+from endcap.errors import TrainingError
+
+ACTS = {"clicked": (EventType.CLICK, EventType.CART, EventType.PURCHASE), "purchased": (EventType.PURCHASE,)}
+COLUMNS = ["request_id", "user_id", "item_id", "time", "rank", "surface"]
+
+
+def label_exposures(exposures: Any, events: Any, attribution: timedelta, until: datetime) -> pd.DataFrame:
+    """One row a shown item by time, request and rank: COLUMNS, clicked, purchased (bool). purchased implies clicked.
+
+    Args:
+        exposures: contracts.exposure_schema(), pyarrow or pandas. Slates without a shopper are kept: events may name them.
+        events: type, user_id, item_id, time, request_id; `quantity` and `cancelled_at` where there are any. Returns and
+            purchases undone before their time was up do not count.
+        until: the moment up to which events are known.
+
+    Raises:
+        TrainingError: no item was shown early enough for its outcome to be known.
+    """
+    shown = as_frame(exposures)[COLUMNS].sort_values(["time", "request_id", "rank"], kind="stable", ignore_index=True)
+    shown = shown[shown["time"] + attribution <= pd.Timestamp(until)].reset_index(drop=True)
+    if shown.empty:
+        raise TrainingError(
+            "no exposure is old enough to know what became of it",
+            field="exposures",
+            value=len(as_frame(exposures)),
+            action="Serve slates first; outcomes are known monitoring.attribution_hours after them.",
+        )
+    acts = as_frame(events)
+    acts = acts[acts["time"] < pd.Timestamp(until)]
+    if "quantity" in acts:
+        acts = acts[~(acts["quantity"].astype(float) <= 0)]
+    shown["row"] = np.arange(len(shown))
+    for column, kinds in ACTS.items():
+        some = acts[acts["type"].isin([str(kind) for kind in kinds])]
+        rows = np.concatenate([_named(shown, some, attribution), _nearest(shown, some, attribution)])
+        shown[column] = np.isin(shown["row"].to_numpy(), rows)
+    return shown.drop(columns="row")
+
+
+def _named(shown: pd.DataFrame, acts: pd.DataFrame, attribution: timedelta) -> npt.NDArray[np.int64]:
+    """Rows whose request and item an event names."""
+    wanted = [name for name in ("request_id", "item_id", "time", "cancelled_at") if name in acts]
+    pairs = shown.merge(acts[wanted].dropna(subset=["request_id"]), on=["request_id", "item_id"], suffixes=("", "_act"))
+    return _in_time(pairs, attribution)["row"].to_numpy(np.int64)
+
+
+def _nearest(shown: pd.DataFrame, acts: pd.DataFrame, attribution: timedelta) -> npt.NDArray[np.int64]:
+    """Rows that were the last to show its item to the shopper of an event that names no request."""
+    wanted = [name for name in ("user_id", "item_id", "time", "cancelled_at") if name in acts]
+    unnamed = acts.loc[acts["request_id"].isna(), wanted].dropna(subset=["user_id"]).reset_index(names="act")
+    pairs = shown.dropna(subset=["user_id"]).merge(unnamed, on=["user_id", "item_id"], suffixes=("", "_act"))
+    near = _in_time(pairs, attribution).sort_values(["act", "time"], kind="stable")
+    return near.drop_duplicates("act", keep="last")["row"].to_numpy(np.int64)
+
+
+def _in_time(pairs: pd.DataFrame, attribution: timedelta) -> pd.DataFrame:
+    after = pairs["time_act"] - pairs["time"]
+    keep = (after >= pd.Timedelta(0)) & (after <= attribution)
+    if "cancelled_at" in pairs:
+        undone = pd.to_datetime(pairs["cancelled_at"], utc=True)
+        keep &= ~(undone <= pairs["time"] + attribution)
+    return pairs[keep]

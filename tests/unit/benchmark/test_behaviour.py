@@ -1,0 +1,107 @@
+"""The comparison of behaviour models on a file: what is read, what is refused, what comes out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from endcap.benchmark import behaviour, behaviour_peers
+from endcap.benchmark.behaviour import run
+from endcap.benchmark.behaviour_files import file_case
+from endcap.config import load_params
+from endcap.errors import InputError
+
+
+def _rows(rows: int = 1500) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    kind = random.choice(["a", "b", "c"], rows)
+    click = random.random(rows) < np.where(kind == "a", 0.4, 0.1)
+    return pd.DataFrame(
+        {
+            "timestamp": pd.date_range("2025-01-01", periods=rows, freq="7min", tz="UTC"),
+            "item_id": random.integers(0, 8, rows),
+            "position": random.integers(1, 4, rows),
+            "click": click.astype(int),
+            "purchase": (click & (random.random(rows) < 0.4)).astype(int),
+            "user_id": random.integers(0, 200, rows),
+            "kind": kind,
+            "visitor": [f"visitor {n}" for n in range(rows)],
+            "propensity_score": random.random(rows),
+        }
+    )
+
+
+def _file(folder: Path, table: pd.DataFrame, name: str = "shop.parquet") -> Path:
+    path = folder / name
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path)
+    return path
+
+
+def test_it_compares_and_adds_to_a_file_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "result.json"
+    monkeypatch.setattr(behaviour, "SAMPLES", 100)
+    monkeypatch.setattr(behaviour, "ECE_SAMPLES", 20)
+    monkeypatch.setattr(behaviour_peers, "LEAVES", (4,))
+    run(load_params(), [_file(tmp_path, _rows())], None, 1, out=out)
+    run(load_params(), [_file(tmp_path, _rows(400), "other.csv")], None, 1, out=out, add=True)
+    written: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    assert [case["name"] for case in written["cases"]] == ["shop", "other"]
+    assert written["commit"]
+    assert "lightgbm" in written["versions"]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    click = written["cases"][0]["tasks"]["click"]
+    assert set(click["head_minus"]) >= {"one rate", "popularity prior", "LightGBM"}
+    assert click["head_minus"]["one rate"]["high"] < 0
+    assert click["models"]["behaviour head"]["ece"] < 0.08
+    assert sum(one["count"] for one in click["reliability"]) == written["cases"][0]["rows"]["test"]
+
+
+def test_time_parts_the_rows_and_the_policy_is_no_context(tmp_path: Path) -> None:
+    case = file_case([_file(tmp_path, _rows().sample(frac=1, random_state=1))])
+    assert case.learn.sum() < len(case.learn)
+    assert not np.diff(case.learn.astype(int)).clip(min=0).any()  # once it stops, it stays so
+    names = case.before.features.names
+    assert {"kind=a", "rank", "item_click_rate"} <= set(names)
+    assert not [name for name in names if name.startswith(("propensity", "visitor", "click", "purchase"))]
+
+
+def test_the_future_does_not_change_what_was_known(tmp_path: Path) -> None:
+    rows = _rows()
+    changed = rows.copy()
+    changed.loc[1200:, "click"] = 1
+    one, two = file_case([_file(tmp_path, rows)]), file_case([_file(tmp_path, changed, "changed.parquet")])
+    np.testing.assert_array_equal(one.before.features.values, two.before.features.values)
+    np.testing.assert_array_equal(one.test.features.values, two.test.features.values)
+
+
+def test_items_bring_columns(tmp_path: Path) -> None:
+    about = pd.DataFrame({"item_id": [*range(8), 0], "size": [*range(8), 9], "colour": ["red", "blue"] * 4 + ["red"]})
+    case = file_case([_file(tmp_path, _rows())], _file(tmp_path, about, "items.csv"))
+    assert {"size", "colour=red"} <= set(case.before.features.names)
+    assert len(case.before.outcomes) + len(case.test.outcomes) == 1500
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda rows: rows.drop(columns="click"), "click"),
+        (lambda rows: rows[:0], "rows"),
+        (lambda rows: rows.assign(click=2), "must be 0 or 1"),
+        (lambda rows: rows.assign(timestamp="yesterday"), "time"),
+        (lambda rows: rows.assign(timestamp=pd.Timestamp("2025-01-01", tz="UTC")), "cut by time"),
+        (lambda rows: rows[:1], "cut by time"),
+    ],
+)  # fmt: skip
+def test_bad_files_are_named(tmp_path: Path, change: Any, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        file_case([_file(tmp_path, change(_rows(30)))])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        file_case([tmp_path / "nowhere.csv"])
