@@ -88,4 +88,4 @@ def test_empty_histories_have_features(size: int, items: int) -> None:
 
 def test_a_place_is_among_all_items_of_the_shopper() -> None:
     values = np.array([[1, 2, 0, 2], [3, 3, 4, 0]], np.float32)
-    assert places(values, np.array([0, 0, 0, 1, 1]), np.array([1, 3, 2, 1, 2])).tolist() == [0, 1, 3, 1, 0]  # ties by the code
+    assert places(values, np.array([0, 0, 0, 1, 1]), np.array([1, 3, 2, 1, 2])).tolist() == [0, 1, 3, 2, 0]  # ties by the code
