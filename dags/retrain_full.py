@@ -2,10 +2,10 @@
 
 **When**: by hand, or on `ENDCAP_RETRAIN_SCHEDULE` (cron).
 
-**Steps**: a workspace of its own at a pinned dataset version and code → prepare → encode → tune → train → evaluate (but for
-tune the stages of `dvc.yaml`, one task each) → a candidate in the registry, which the asset `candidate` announces. It is not
-served: `promote_model` decides that. `tune` does nothing unless trials are asked for; else it searches hyper-parameters on
-the validation days (section `tune` of `params.yaml`). The best ones become part of the run's code; its output links the report.
+**Steps**: a workspace of its own at a pinned dataset version and code → prepare → adapt → encode → tune → train → evaluate
+(but for tune the stages of `dvc.yaml`, one task each) → a candidate in the registry, which the asset `candidate` announces. It
+is not served: `promote_model` decides that. `tune` does nothing unless trials are asked for; else it searches hyper-parameters
+on the validation days (section `tune` of `params.yaml`). The best become part of the run's code; its output links a report.
 
 **Run again**: stages whose inputs did not change are restored from the cache, and trials that ended are kept. Clear a failed
 task to go on from there.

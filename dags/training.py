@@ -11,7 +11,7 @@ from endcap.pipeline import release, reproduce, tune
 from endcap.pipeline import workspace as workspaces
 from loop import CANDIDATE
 
-STAGES = ("prepare", "encode", "train", "evaluate")  # tests/dags compares them with dvc.yaml
+STAGES = ("prepare", "adapt", "encode", "train", "evaluate")  # tests/dags compares them with dvc.yaml
 TUNED = "train"  # the stage that the task tune stands before
 POOL = "training"  # one slot: two trainings at once starve the machine
 

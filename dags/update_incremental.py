@@ -2,8 +2,8 @@
 
 **When**: when `monitor_models` announces drift (asset `drift`), or by hand.
 
-**Steps**: a workspace with the champion as parent → prepare → encode → train (warm start; new items get vectors from their
-text; old interactions are replayed) → evaluate → a candidate in the registry. Drift trains, it never promotes: the
+**Steps**: a workspace with the champion as parent → prepare → adapt → encode → train (warm start; new items get vectors
+from their text; old interactions are replayed) → evaluate → a candidate in the registry. Drift trains, it never promotes: the
 candidate passes the gates and a person like any other.
 
 **Run again**: stages whose inputs did not change are restored from the cache. Clear a failed task to go on from there.

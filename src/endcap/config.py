@@ -79,9 +79,28 @@ class Prepare(Section):
     min_item_events: Count
 
 
+class Adapt(Section):
+    method: Literal["none", "mlm", "contrastive", "behaviour"]
+    peft: Literal["none", "lora", "adalora"]
+    rank: Count
+    alpha: Positive
+    layers: Count  # the top ones; the rest stays as it is
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]  # texts, or pairs of texts
+    learning_rate: Positive
+    temperature: Positive
+    max_tokens: Annotated[int, Field(ge=4)]
+    checkpoint_steps: Count
+    seed: int
+    max_seconds: Positive
+
+
 class Encode(Section):
     model: str
-    max_tokens: Count
+    max_tokens: Annotated[int, Field(ge=4)]
+    max_chunks: Count
+    whitening: Literal["none", "pca"]
+    dims: Count | None  # None: all
     batch_size: Count
     max_seconds: Positive
 
@@ -168,6 +187,7 @@ class Params(Section):
     shop: Shop
     ingest: Ingest
     prepare: Prepare
+    adapt: Adapt
     encode: Encode
     train: Train
     tune: Tune

@@ -31,7 +31,7 @@ from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.report import Confidence
 from endcap.models.history import Floats
-from endcap.models.text_encoder import TextEncoder
+from endcap.models.text_space import fit_space, raw_space
 from endcap.training.options import FitOptions
 
 logger = logging.getLogger(__name__)
@@ -141,17 +141,20 @@ def encode_texts(
     if not any(items.texts):
         return None, {}
     knobs = params.encode
-    encoder = TextEncoder(knobs.model, knobs.max_tokens, knobs.batch_size, cache)
+    space = raw_space(knobs.model, knobs.max_tokens, knobs.max_chunks)
     with Cost() as cost:
-        vectors, left = encoder.encode(
-            items.texts, knobs.max_seconds, _spaced(lambda done: progress(f"{done:,} texts encoded"))
+        vectors, left = space.encode(
+            items.texts, knobs.batch_size, cache, knobs.max_seconds, _spaced(lambda done: progress(f"{done:,} texts encoded"))
         )
     if left:
         action = "Run again: the texts done so far are cached; or raise encode.max_seconds in params.yaml."
         raise InputError(
             f"time ran out with {left:,} texts not encoded", field="encode.max_seconds", value=knobs.max_seconds, action=action
         )
-    return vectors, cost.facts("encode") | {"model": knobs.model, "dimensions": int(vectors.shape[1])}
+    if knobs.whitening == "pca" and (whitening := fit_space(space, vectors, knobs.dims).whitening):
+        vectors = whitening.apply(vectors)
+    facts = {"model": knobs.model, "whitening": knobs.whitening, "dimensions": int(vectors.shape[1])}
+    return vectors, cost.facts("encode") | facts
 
 
 def _spaced(show: Callable[[int], None], seconds: float = 5.0) -> Callable[[int], None]:

@@ -10,14 +10,14 @@ from typing import Any
 import typer
 
 from endcap.config import load_params, load_settings
-from endcap.pipeline import stages
+from endcap.pipeline import stages, text_stages
 
 TEXT_CACHE = "text-vectors"
 PANEL = "Training stages (run by dvc repro and the DAGs)"
 
 
 def register(app: typer.Typer) -> None:
-    """Add prepare, encode, train and evaluate."""
+    """Add prepare, adapt, encode, train and evaluate."""
 
     @app.command(rich_help_panel=PANEL)
     def prepare() -> None:
@@ -25,10 +25,15 @@ def register(app: typer.Typer) -> None:
         _run(lambda _: stages.prepare(Path.cwd(), load_params()))
 
     @app.command(rich_help_panel=PANEL)
+    def adapt() -> None:
+        """Teach the text encoder the shop's own texts, if params.yaml says so: writes work/adapted."""
+        _run(lambda show: text_stages.adapt(Path.cwd(), load_params(), show))
+
+    @app.command(rich_help_panel=PANEL)
     def encode() -> None:
         """Turn the catalogue's texts into vectors: writes work/encoded."""
         cache = load_settings().home / TEXT_CACHE
-        _run(lambda show: stages.encode(Path.cwd(), load_params(), cache, show))
+        _run(lambda show: text_stages.encode(Path.cwd(), load_params(), cache, show))
 
     @app.command(rich_help_panel=PANEL)
     def train() -> None:

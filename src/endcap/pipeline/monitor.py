@@ -109,7 +109,8 @@ def _watch(
     from endcap.models.blend import BlendedRecommender
     from endcap.monitoring.watch import Champion, watch
 
-    champion = BlendedRecommender.load(registry.download(model, settings.paths.models))
+    model_dir = registry.download(model, settings.paths.models)
+    champion = BlendedRecommender.load(model_dir)
     with scratch(settings.home / "scratch") as folder:
         repository.checkout(card.version, folder / "dataset")
         windows = _windows(folder / "dataset", card, champion, params)
@@ -118,7 +119,7 @@ def _watch(
     targets = tuple(np.asarray(TYPES)[champion.target_types].tolist())
     known = Champion(champion, champion.items, np.asarray(champion.model.state_dict()["text"]), targets)
     shown = _check_exposures(settings, params, card, exposures, catalog, windows)
-    encode = _encoder(settings, params, champion)
+    encode = _encoder(settings, params, champion, model_dir)
     return windows, watch(events, catalog, exposures, known, windows, params.monitoring, encode), shown
 
 
@@ -183,17 +184,19 @@ def _check_exposures(
     return {"warnings": found, "exposures_url": f"{settings.reports_url}/drift/{card.version}/{result.report.name}"}
 
 
-def _encoder(settings: Settings, params: Params, champion: BlendedRecommender) -> Callable[[pd.DataFrame], Floats]:
-    """The champion's own text encoder, with the cache that training keeps."""
+def _encoder(
+    settings: Settings, params: Params, champion: BlendedRecommender, model_dir: Path
+) -> Callable[[pd.DataFrame], Floats]:
+    """Into the champion's own text space, with the cache that training keeps."""
     from endcap.data.item_text import item_texts
-    from endcap.models.text_encoder import TextEncoder
+    from endcap.models.text_space import TextSpace, load_space
 
     options = params.encode
-    name = str(champion.config.get("encoder", options.model))
-    encoder = TextEncoder(name, options.max_tokens, options.batch_size, settings.home / TEXT_CACHE)
+    older = TextSpace(str(champion.config.get("encoder", options.model)), options.max_tokens)  # from before it was kept
+    space, cache = load_space(model_dir) or older, settings.home / TEXT_CACHE
 
     def encode(catalog: pd.DataFrame) -> Floats:
-        vectors, left = encoder.encode(item_texts(catalog), ENCODE_SECONDS)
+        vectors, left = space.encode(item_texts(catalog), options.batch_size, cache, ENCODE_SECONDS)
         if left:
             log.warning("texts left out of the drift check", extra={"left": left, "seconds": ENCODE_SECONDS})
         return vectors

@@ -1,6 +1,6 @@
-"""The four stages of training, each reading and writing files of one workspace: prepare, encode, train, evaluate.
+"""The stages of training, each reading and writing files of one workspace: prepare, train, evaluate (the rest: text_stages.py).
 
-data/dataset, data/parent → work/prepared → work/encoded → work/model, work/validation.parquet → work/evaluation
+data/dataset, data/parent → work/prepared → work/adapted → work/encoded → work/model, work/validation.parquet → work/evaluation
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
     users.reset_index().to_parquet(target / "users.parquet", index=False)
     facts = {"dataset_version": card["version"], **split.to_json()}
     counts = {"interactions": len(learnable), "items": len(items), "users": len(users)}
-    _write_json(target / "split.json", facts | counts)
+    write_json(target / "split.json", facts | counts)
     return counts
 
 
@@ -122,43 +122,12 @@ def _item_table(catalog: pd.DataFrame, learnable: pd.DataFrame) -> pd.DataFrame:
     return listed.assign(text=item_texts(listed)).sort_values("item_id", kind="stable").reset_index(drop=True)
 
 
-def encode(root: Path, params: Params, cache: Path | None = None, progress: Progress = silent) -> dict[str, Any]:
-    """Turn the items' texts into vectors; `cache` keeps them by content between runs.
-
-    Raises:
-        TrainingError: time ran out; nothing is written, since incomplete vectors would be taken for the stage's result.
-    """
-    import numpy as np
-    import pandas as pd
-    from safetensors.numpy import save_file
-
-    from endcap.models.text_encoder import TextEncoder
-
-    items = pd.read_parquet(root / "work" / "prepared" / "items.parquet", columns=["item_id", "text"])
-    options = params.encode
-    encoder = TextEncoder(options.model, options.max_tokens, options.batch_size, cache)
-    show = spaced(progress)
-    vectors, left = encoder.encode(items["text"].tolist(), options.max_seconds, lambda done: show(f"{done:,} texts encoded"))
-    if left:
-        again = "Run the stage again: the texts done so far are cached by content, and it goes on from there; or raise"
-        raise TrainingError(
-            f"time ran out with {left} of {len(items)} texts not encoded",
-            field="encode.max_seconds",
-            value=options.max_seconds,
-            action=f"{again if cache else 'Raise'} encode.max_seconds in params.yaml.",
-        )
-    target = root / "work" / "encoded"
-    target.mkdir(parents=True, exist_ok=True)
-    save_file({"text": vectors.astype(np.float16)}, target / "text.safetensors")
-    _write_json(target / "items.json", items["item_id"].tolist())
-    return {"items": len(items), "dimensions": int(vectors.shape[1])}
-
-
 def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, Any]:
     """Fit from nothing, or update the parent, and write the model directory."""
     import shutil
 
     from endcap.models.blend import BlendedRecommender
+    from endcap.models.text_space import load_space
     from endcap.training.fitting import fit_full
     from endcap.training.incremental import fit_update
 
@@ -192,6 +161,8 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
     target = root / "work" / "model"
     shutil.rmtree(target, ignore_errors=True)
     fitted.model.save(target)
+    if space := load_space(root / "work" / "encoded"):
+        space.save(target)  # new items are read as these were
     fitted.validation.to_parquet(root / "work" / VALIDATION, index=False)  # shoppers' rows never travel inside a model
     (root / CHECKPOINT).unlink(missing_ok=True)
     return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "seconds": round(time.monotonic() - begun, 1)}
@@ -236,7 +207,7 @@ def evaluate(root: Path, params: Params) -> dict[str, Any]:
         beside = pd.concat(rows, ignore_index=True)
         ranked = pd.concat([ranked, beside[beside["user_id"].isin(ranked["user_id"])]], ignore_index=True)
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
-    size = sum(path.stat().st_size for path in model.iterdir())
+    size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
     extra = {"items": float(len(listed)), "epochs": float(len(config["curve"]["train_loss"])), "size_mb": round(size / 1e6, 3)}
     return write_report(root / "work" / "evaluation", ranked, config["curve"], extra, k, confidence)
 
@@ -296,5 +267,6 @@ def read_json(path: Path, action: str) -> Any:
         raise DatasetError(f"cannot be read ({error})", field=str(path), action=action) from error
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is the same for the same value."""
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")

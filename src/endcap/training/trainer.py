@@ -124,7 +124,7 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, s
     """Mean over the questions of the mean over their answers; items new since training cannot be asked of the ids."""
     keep_id = None
     if schedule.id_dropout and model.text_projection is not None:
-        keep_id = torch.rand(len(model.ids)) >= schedule.id_dropout
+        keep_id = (torch.rand(len(model.ids)) >= schedule.id_dropout) | ~model.text.any(dim=1)  # no text: nothing but the id
     items_ID = model.item_vectors(keep_id)
     each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
     counted = batch.answered & model.seen[batch.answers]

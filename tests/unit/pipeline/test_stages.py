@@ -1,4 +1,4 @@
-"""The four stages on a workspace of a hand-made shop: files, honesty of the split, repeatability, an incremental run."""
+"""The stages on a workspace of a hand-made shop: files, honesty of the split, repeatability, an incremental run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from tests.fixtures.tiny_encoder import build_tiny_encoder
 from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 from endcap.config import Params, project_root
@@ -21,7 +22,8 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.digest import digest
 from endcap.models.history import History
 from endcap.models.text_encoder import TextEncoder
-from endcap.pipeline import stages
+from endcap.models.text_space import load_space
+from endcap.pipeline import stages, text_stages
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def write_parent(root: Path, model: Path | None = None) -> None:
 
 def run_all(root: Path, params: Params) -> dict[str, float]:
     stages.prepare(root, params)
-    stages.encode(root, params)
+    text_stages.encode(root, params)
     stages.train(root, params)
     return stages.evaluate(root, params)
 
@@ -95,7 +97,7 @@ def test_the_same_input_gives_the_same_model(tmp_path: Path, quick: Params) -> N
     for name in ("one", "two"):
         write_dataset(tmp_path / name)
         write_parent(tmp_path / name)
-        for stage in (stages.prepare, stages.encode, stages.train):
+        for stage in (stages.prepare, text_stages.encode, stages.train):
             stage(tmp_path / name, quick)
         digests.append(digest(tmp_path / name / "work" / "model"))
     assert digests[0] == digests[1]
@@ -129,7 +131,7 @@ def test_an_update_on_a_dataset_older_than_its_parent_is_refused(tmp_path: Path,
     write_dataset(tmp_path, UNTIL - timedelta(days=7), "dataset-0")
     write_parent(tmp_path, tmp_path / "first/model")
     stages.prepare(tmp_path, quick)
-    stages.encode(tmp_path, quick)
+    text_stages.encode(tmp_path, quick)
     with pytest.raises(TrainingError, match=r"model 1, has learnt.*dataset-0 starts.*newer dataset version"):
         stages.train(tmp_path, quick)
     assert not (tmp_path / "work/model").exists()
@@ -140,7 +142,7 @@ def test_an_encoding_that_ran_out_of_time_is_no_result(tmp_path: Path, quick: Pa
     stages.prepare(tmp_path, quick)
     monkeypatch.setattr(TextEncoder, "encode", lambda self, texts, *_: (np.zeros((len(texts), 4), np.float32), 3))
     with pytest.raises(TrainingError, match=r"encode.max_seconds: time ran out with 3 of 24 texts.*cached by content"):
-        stages.encode(tmp_path, quick, cache=tmp_path / "cache")
+        text_stages.encode(tmp_path, quick, cache=tmp_path / "cache")
     assert not (tmp_path / "work/encoded").exists()
 
 
@@ -166,6 +168,68 @@ def test_what_breaks_the_contract_is_not_learnt(
 def test_a_missing_dataset_is_named(tmp_path: Path, quick: Params) -> None:
     with pytest.raises(DatasetError, match=r"dataset.json: cannot be read.*endcap dataset pull"):
         stages.prepare(tmp_path, quick)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_update_reads_texts_as_its_parent_did(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path, UNTIL - timedelta(days=7))
+    write_parent(tmp_path)
+    run_all(tmp_path, quick)
+    space = load_space(tmp_path / "work/model")
+    assert space
+    assert space.whitening
+    shutil.move(tmp_path / "work", tmp_path / "first")
+    write_dataset(tmp_path, UNTIL, "dataset-2")
+    grown = tiny_catalog(30)
+    grown.to_parquet(tmp_path / "data/dataset/catalog.parquet")
+    write_parent(tmp_path, tmp_path / "first/model")
+    run_all(tmp_path, quick)
+    again = load_space(tmp_path / "work/model")
+    assert again
+    assert again.whitening
+    np.testing.assert_array_equal(again.whitening.projection, space.whitening.projection)
+    (tmp_path / "data/parent/model/text_space.safetensors").unlink()  # a parent from before spaces were kept read raw vectors
+    text_stages.adapt(tmp_path, quick)
+    text_stages.encode(tmp_path, quick)
+    raw = load_space(tmp_path / "work/encoded")
+    assert raw
+    assert raw.whitening is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_adapted_encoder_travels_with_its_model(tmp_path: Path, quick: Params) -> None:
+    encoder = build_tiny_encoder(tmp_path / "tiny")
+    lessons = {"method": "behaviour", "steps": 2, "batch_size": 4, "learning_rate": 0.01}
+    changes = {
+        "encode": quick.encode.model_copy(update={"model": str(encoder)}),
+        "adapt": quick.adapt.model_copy(update=lessons),
+    }
+    adapted = quick.model_copy(update=changes)
+    write_dataset(tmp_path)
+    write_parent(tmp_path)
+    stages.prepare(tmp_path, adapted)
+    assert text_stages.adapt(tmp_path, adapted)["steps"] == 2
+    assert not (tmp_path / text_stages.CHECKPOINT).exists()
+    facts = text_stages.encode(tmp_path, adapted)
+    assert (facts["dimensions"], facts["without_text"]) == (16, 0)
+    stages.train(tmp_path, adapted)
+    space = load_space(tmp_path / "work/model")
+    assert space
+    assert space.source == str(tmp_path / "work/model/encoder")
+    unadapted, _ = TextEncoder(str(encoder)).encode(["red cup"])
+    assert not np.allclose(TextEncoder(space.source).encode(["red cup"])[0], unadapted, atol=1e-3)
+    shutil.move(tmp_path / "work", tmp_path / "first")
+    write_parent(tmp_path, tmp_path / "first/model")
+    stages.prepare(tmp_path, adapted)
+    assert text_stages.adapt(tmp_path, quick)["method"] == "as its parent"
+    text_stages.encode(tmp_path, quick)
+    for name in ("text.safetensors", "text_space.safetensors"):
+        assert (tmp_path / "work/encoded" / name).read_bytes() == (tmp_path / "first/encoded" / name).read_bytes()
+
+
+def test_without_a_method_nothing_is_adapted(tmp_path: Path, params: Params) -> None:
+    assert text_stages.adapt(tmp_path, params) == {"method": "none", "steps": 0}
+    assert [path.name for path in (tmp_path / "work/adapted").iterdir()] == [text_stages.MARKER]
 
 
 @pytest.mark.usefixtures("no_encoder")

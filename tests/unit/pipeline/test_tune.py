@@ -19,7 +19,7 @@ from endcap.config import Params, load_params, with_values
 from endcap.data.locks import locked
 from endcap.data.versions import DatasetRepository
 from endcap.errors import ConfigError, DatasetError, ServiceUnavailable, TrainingError
-from endcap.pipeline import code, stages
+from endcap.pipeline import code, stages, text_stages
 from endcap.pipeline import workspace as workspaces
 from endcap.pipeline.params_file import write_values
 from endcap.pipeline.study_objective import by_epoch, make_search
@@ -49,7 +49,7 @@ def prepared(tmp_path: Path, quick: Params, no_encoder: None) -> Path:
     write_dataset(root)
     write_parent(root)
     stages.prepare(root, quick)
-    stages.encode(root, quick)
+    text_stages.encode(root, quick)
     return root
 
 
@@ -179,7 +179,7 @@ def test_a_workspace_takes_the_best_values_over(
     write_dataset(root)
     write_parent(root)
     stages.prepare(root, quick)
-    stages.encode(root, quick)
+    text_stages.encode(root, quick)
 
     assert tune_workspace(root, 0) == {"trials": 0}
     assert workspaces.read(root) == before
