@@ -161,10 +161,12 @@ def test_one_item_and_one_shopper_make_a_model() -> None:
     assert model.score([History.empty()], UNTIL).shape == (1, 1)
 
 
-@pytest.mark.parametrize("objective", [Objective("softmax"), Objective("sampled", 8), Objective("gbce", 8)], ids=lambda o: o.loss)
+@pytest.mark.parametrize(
+    "objective", [Objective("softmax"), Objective("sampled", 8), Objective("gbce", 8)], ids=lambda o: o.loss
+)
 def test_every_loss_learns(objective: Objective) -> None:
     network, sequences, questions = network_and_training()
-    schedule = dataclasses.replace(OPTIONS.schedule(), epochs=6, learning_rate=0.01, objective=objective)
+    schedule = dataclasses.replace(OPTIONS.schedule(), epochs=25, learning_rate=0.01, objective=objective)
     before = trainer.judge(network, sequences, questions, schedule)  # type: ignore[arg-type]
     curve = train(network, sequences, questions, schedule)  # type: ignore[arg-type]
     assert curve.train[-1] < curve.train[0]
