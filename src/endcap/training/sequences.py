@@ -54,6 +54,7 @@ class WindowBatch:
     gap_days: Tensor  # (Q,)
     answers: Tensor  # (Q, A)
     answered: Tensor  # (Q, A)
+    shown: Tensor | None = None  # (B, T) false: the item is hidden, see training/augmentation.py; None: none is
 
 
 def make_sequences(known: Interactions, max_length: int) -> Sequences:

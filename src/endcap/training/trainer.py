@@ -17,6 +17,8 @@ from endcap.errors import TrainingError
 from endcap.evaluation.metrics import ndcg_at_k
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
+from endcap.training.adversary import with_adversary
+from endcap.training.augmentation import augment
 from endcap.training.checkpoint import Checkpoint
 from endcap.training.losses import FAR_BELOW, Negatives, answer_losses
 from endcap.training.schedule import Curve, Schedule
@@ -101,6 +103,7 @@ def _epoch(
     total, count, windows = 0.0, 0, 0
     counts = np.bincount(sequences.target_codes, minlength=len(model.ids)) * model.seen.numpy()
     for step, batch in enumerate(batches(sequences, questions, schedule.batch_size, schedule.batch_tokens, rng)):
+        batch = augment(batch, schedule.augment, rng)
         negatives = Negatives.draw(schedule.objective, counts, rng)
         with autocast(schedule.precision):
             loss = batch_loss(model, batch, negatives, schedule)
@@ -125,16 +128,19 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, s
     keep_id = None
     if schedule.id_dropout and model.text_projection is not None:
         keep_id = (torch.rand(len(model.ids)) >= schedule.id_dropout) | ~model.text.any(dim=1)  # no text: nothing but the id
-    items_ID = model.item_vectors(keep_id)
-    each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
     counted = batch.answered & model.seen[batch.answers]
-    each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-    return each.sum() / counted.any(dim=1).sum().clamp(min=1)
+
+    def loss_of(items_ID: Tensor) -> Tensor:
+        each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+        each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return each.sum() / counted.any(dim=1).sum().clamp(min=1)
+
+    return with_adversary(loss_of, model.item_vectors(keep_id), schedule.adversarial)
 
 
 def _queries(model: SequenceModel, items_ID: Tensor, batch: WindowBatch) -> Tensor:
     """(Q, D) what each question's shopper wants."""
-    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid)
+    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid, batch.shown)
     state = hidden[batch.rows, batch.places.clamp(min=0)]
     state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
     return model.queries(state, batch.gap_days)
