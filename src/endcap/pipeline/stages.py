@@ -176,12 +176,14 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
 
 def fit_options(params: Params) -> FitOptions:
     """The hyper-parameters of params.yaml as the options of a fit."""
+    from endcap.training.augmentation import Augment
     from endcap.training.options import FitOptions
 
     section = params.train
-    plain = section.model_dump(exclude={"update", "processes"})
+    plain = section.model_dump(exclude={"update", "augment", "processes"})
     return FitOptions(
         **plain,
+        augment=Augment(**section.augment.model_dump()),
         recent_days=params.recent_days,
         validation_days=params.prepare.validation_days,
         update_epochs=section.update.epochs,

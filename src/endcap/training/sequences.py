@@ -54,6 +54,7 @@ class WindowBatch:
     gap_days: Tensor  # (Q,)
     answers: Tensor  # (Q, A)
     answered: Tensor  # (Q, A)
+    shown: Tensor | None = None  # (B, T) false: the item is hidden, see training/augmentation.py; None: none is
 
     def asked(self, seen_I: Tensor) -> Tensor:
         """(Q,) whether any answer is an item that training knows."""

@@ -19,6 +19,8 @@ from endcap.errors import TrainingError
 from endcap.evaluation.metrics import ndcg_at_k
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
+from endcap.training.adversary import with_adversary
+from endcap.training.augmentation import augment
 from endcap.training.checkpoint import Checkpoint
 from endcap.training.losses import FAR_BELOW, Negatives, answer_losses
 from endcap.training.schedule import Curve, Schedule
@@ -142,6 +144,7 @@ def _epoch(
     total, count, windows = 0.0, 0, 0
     counts = np.bincount(sequences.target_codes, minlength=len(model.ids)) * model.seen.cpu().numpy()
     for step, batch in enumerate(batches(sequences, questions, schedule.batch_size, schedule.batch_tokens, rng)):
+        batch = augment(batch, schedule.augment, rng)
         negatives = Negatives.draw(schedule.objective, counts, rng).to(team.device)
         own, share = team.part(batch.to(team.device), model.seen)
         optimiser.zero_grad(set_to_none=True)
@@ -169,19 +172,21 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, s
     """Mean over the questions of the mean over their answers; items new since training cannot be asked of the ids."""
     keep_id = None
     if schedule.id_dropout and model.text_projection is not None:
-        keep_id = (torch.rand(len(model.ids), device=model.ids.device) >= schedule.id_dropout) | ~model.text.any(
-            dim=1
-        )  # no text: nothing but the id
-    items_ID = model.item_vectors(keep_id)
-    each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+        chosen = torch.rand(len(model.ids), device=model.ids.device) >= schedule.id_dropout
+        keep_id = chosen | ~model.text.any(dim=1)  # no text: nothing but the id
     counted = batch.answered & model.seen[batch.answers]
-    each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-    return each.sum() / counted.any(dim=1).sum().clamp(min=1)
+
+    def loss_of(items_ID: Tensor) -> Tensor:
+        each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+        each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return each.sum() / counted.any(dim=1).sum().clamp(min=1)
+
+    return with_adversary(loss_of, model.item_vectors(keep_id), schedule.adversarial)
 
 
 def _queries(model: SequenceModel, items_ID: Tensor, batch: WindowBatch) -> Tensor:
     """(Q, D) what each question's shopper wants."""
-    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid)
+    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid, batch.shown)
     state = hidden[batch.rows, batch.places.clamp(min=0)]
     state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
     return model.queries(state, batch.gap_days)
