@@ -155,6 +155,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
         "curve": {
             "train_loss": fitted.curve.train,
             "validation_loss": fitted.curve.valid,
+            "validation_ndcg": fitted.curve.ndcg,
             "best_epoch": fitted.curve.best_epoch,
         },
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
 from endcap.models.blend import start_weights
 from endcap.models.signals import CONTEXT, DENSE, SIGNALS
-from endcap.training.blending import learn_weights
+from endcap.training.blending import learn_mix, learn_weights
 from endcap.training.examples import Example, Examples, pack
 
 RECENT, BOUGHT, OFTEN = (SIGNALS.index(name) for name in ("recent", "bought", "bought_often"))
@@ -46,6 +48,20 @@ def test_learnt_weights_rank_new_shoppers_better() -> None:
     assert hit_rate(learnt, fresh) > hit_rate(start_weights(), fresh) + 0.02
     assert learnt[RECENT, 0] > 3 * abs(learnt[SIGNALS.index("popular"), 0])
     assert learnt[OFTEN, 0] > 0.5
+
+
+@pytest.mark.parametrize(("noise", "mix"), [(0.1, "second"), (1e3, "first")], ids=["knowing", "ignorant"])
+def test_the_mix_believes_the_stage_that_knows(noise: float, mix: str) -> None:
+    """The second stage says what made shoppers take items, with more or less noise."""
+    examples = shoppers(100)
+    rng = np.random.default_rng(1)
+    examples.ranked.add_(torch.from_numpy(rng.normal(0, noise, len(examples.ranked)).astype(np.float32)))
+    first, second = learn_mix(examples, learn_weights(examples, start_weights(), 1.0), (0.5, 0.5), hold=0.1)
+    assert (second > 5 * first) if mix == "second" else (first > 100 * abs(second))
+
+
+def test_a_strong_hold_keeps_the_mix() -> None:
+    assert learn_mix(shoppers(20), start_weights(), (0.5, 0.5), hold=1e6) == pytest.approx((0.5, 0.5), abs=1e-2)
 
 
 def test_few_shoppers_move_weights_less_than_many() -> None:
