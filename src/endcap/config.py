@@ -139,6 +139,7 @@ class Train(Section):
     patience: Count
     precision: Literal["auto", "fp32", "bf16"]
     max_seconds: Positive
+    processes: Count = 1
     update: Update
 
     @field_validator("heads")

@@ -132,7 +132,7 @@ class SequenceModel(nn.Module):
 
     def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
         """(Q, D) what a shopper in this state wants after that many days."""
-        edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32)
+        edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32, device=gap_days_Q.device)
         wanted: Tensor = self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges)))
         return wanted
 

@@ -52,8 +52,8 @@ def reorder(batch: WindowBatch, share: float, rng: np.random.Generator) -> Windo
     """Neighbours of two moments exchange item and type; a question between the two would see its answer, so it goes."""
     chosen = torch.from_numpy(rng.random((len(batch.codes), batch.codes.shape[1] - 1)) < share)
     chosen &= (batch.days[:, 1:] > batch.days[:, :-1]) & batch.valid[:, 1:] & batch.valid[:, :-1]
-    for place in range(1, chosen.shape[1]):  # nothing moves twice
-        chosen[:, place] &= ~chosen[:, place - 1]
+    for later in range(1, chosen.shape[1]):  # nothing moves twice
+        chosen[:, later] &= ~chosen[:, later - 1]
     row, place = chosen.nonzero(as_tuple=True)
     order = torch.arange(batch.codes.shape[1]).repeat(len(batch.codes), 1)
     order[row, place], order[row, place + 1] = place + 1, place
