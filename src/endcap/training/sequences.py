@@ -66,11 +66,13 @@ class WindowBatch:
         return WindowBatch(
             self.codes[windows], self.kinds[windows], self.days[windows], self.valid[windows],
             self.rows[mine] // step, self.places[mine], self.gap_days[mine], self.answers[mine], self.answered[mine],
+            None if self.shown is None else self.shown[windows],
         )  # fmt: skip
 
     def to(self, device: torch.device) -> WindowBatch:
         """The same batch on a device."""
-        return WindowBatch(*(getattr(self, name).to(device) for name in self.__slots__))
+        tensors = {name: getattr(self, name) for name in self.__slots__}
+        return WindowBatch(**{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
 
 def make_sequences(known: Interactions, max_length: int) -> Sequences:
