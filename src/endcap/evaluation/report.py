@@ -14,6 +14,7 @@ import pandas as pd
 from endcap.evaluation.significance import Interval, bootstrap_mean, paired_bootstrap
 
 OURS = "blend"
+CURVES = ("train_loss", "validation_loss", "validation_ndcg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +73,28 @@ def write_report(
     metrics |= extra
     (target / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (target / "curves.json").write_text(json.dumps(curve, sort_keys=True) + "\n", encoding="utf-8")
-    losses = pd.DataFrame({name: pd.Series(curve.get(name, []), dtype=float) for name in ("train_loss", "validation_loss")})
-    losses.insert(0, "epoch", np.arange(1, len(losses) + 1))
-    losses.to_csv(target / "curves.csv", index=False)
+    epochs = pd.DataFrame({name: pd.Series(curve.get(name, []), dtype=float) for name in CURVES})
+    epochs.insert(0, "epoch", np.arange(1, len(epochs) + 1))
+    epochs.to_csv(target / "curves.csv", index=False)
     frame.to_parquet(target / "per_user.parquet", index=False)
-    plot_loss(losses, target / "plots" / "loss.png")
+    plot_training(epochs, target / "plots" / "loss.png")
     plot_comparison(intervals, k, target / "plots" / "baselines.png")
     return metrics
 
 
-def plot_loss(losses: pd.DataFrame, path: Path) -> None:
-    """The loss by epoch."""
-    figure, axes = _figure(1)
-    for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
-        if losses[name].notna().any():
-            axes[0].plot(losses["epoch"], losses[name], marker="o", label=label)
+def plot_training(epochs: pd.DataFrame, path: Path) -> None:
+    """By epoch: the losses, and the quality by which the epoch was chosen."""
+    figure, axes = _figure(2)
+    for axis, name, label in (
+        (axes[0], "train_loss", "training"),
+        (axes[0], "validation_loss", "validation"),
+        (axes[1], "validation_ndcg", "validation"),
+    ):
+        if epochs[name].notna().any():
+            axis.plot(epochs["epoch"], epochs[name], marker="o", label=label)
+            axis.legend()
     axes[0].set(title="Loss of the sequential model", xlabel="epoch", ylabel="negative log-likelihood")
-    if len(losses):
-        axes[0].legend()
+    axes[1].set(title="The sequential model alone", xlabel="epoch", ylabel="NDCG@10")
     _save(figure, path)
 
 

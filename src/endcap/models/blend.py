@@ -112,9 +112,8 @@ class BlendedRecommender:
             part = np.zeros(shape, np.float32)
             part[own.rows, own.codes] = own.values[:, place] * weight_BS[own.rows, len(DENSE) + place]
             parts[name] = part
-        if self.ranker is not None:
-            first = self._retrieve(batch, dense, own)
-            parts["ranker"] = self._rank(batch, dense, first) - first
+        first = self._retrieve(batch, dense, own)
+        parts["ranker"] = self._rank(batch, dense, first) - first  # zeros without a second stage: the names never change
         return parts
 
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,8 +104,8 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
     for row, history in enumerate(histories):
         if not len(history):
             continue
-        code = np.fromiter((index.get(item, -1) for item in history.item_ids), np.int64, len(history))
-        kind = np.fromiter((TYPE_CODES.get(name, -1) for name in history.types), np.int64, len(history))
+        code = np.fromiter(map(index.get, history.item_ids.tolist(), repeat(-1)), np.int64, len(history))
+        kind = np.fromiter(map(TYPE_CODES.get, history.types.tolist(), repeat(-1)), np.int64, len(history))
         time = history.times.astype(np.int64)
         known = (code >= 0) & (kind >= 0) & POSITIVE_TYPES[kind] & ~(history.quantities <= 0) & (time <= now_us)
         code, kind, time = code[known], kind[known], time[known]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.models.history import Floats, HistoryBatch, Ints, held
+from endcap.models.history import Floats, HistoryBatch, Ints
 from endcap.models.item_facts import ItemFacts
 
 LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
@@ -69,19 +69,34 @@ def dense_signals(batch: HistoryBatch, counts: Counts, sequence_BI: Floats, cont
 def likeness_signals(batch: HistoryBatch, counts: Counts) -> dict[str, Floats]:
     """LIKENESS by name, each (B, I): how alike each item is to what the shopper ever took, and to what she took lately."""
     items = len(counts.all_time)
-    ever, lately = held(batch, items), held_lately(batch, items)
+    lately = held_lately(batch, items)
+    near, near_lately = spread(lately, counts.similarity)
+    alike, alike_lately = spread(lately, counts.ease)
     return {
-        "collaborative": relative(ever @ counts.similarity),
-        "collaborative_lately": relative(lately @ counts.similarity),
-        "ease": np.log1p(EASE_SCALE * (ever @ counts.ease).toarray()),
-        "ease_lately": np.log1p(EASE_SCALE * (lately @ counts.ease).toarray()),
+        "collaborative": relative(near),
+        "collaborative_lately": relative(near_lately),
+        "ease": np.log1p(EASE_SCALE * alike),
+        "ease_lately": np.log1p(EASE_SCALE * alike_lately),
     }
 
 
-def relative(near: sparse.csr_matrix) -> Floats:
+def spread(lately_BI: sparse.csr_matrix, alike_II: sparse.csr_matrix) -> tuple[Floats, Floats]:
+    """(B, I) twice: how alike each item is to what a shopper holds, each held item the same, and weighed by `lately`.
+
+    Row by row over the held items alone: faster than two sparse products of the batch, and with the same sums.
+    """
+    ever, lately = (np.zeros(lately_BI.shape, np.float32) for _ in range(2))
+    for row in range(lately_BI.shape[0]):
+        held_here = slice(lately_BI.indptr[row], lately_BI.indptr[row + 1])
+        weights = lately_BI.data[held_here]
+        both = alike_II[lately_BI.indices[held_here]].T @ np.stack([np.ones_like(weights), weights], axis=1)
+        ever[row], lately[row] = both.T
+    return ever, lately
+
+
+def relative(near_BI: Floats) -> Floats:
     """(B, I) log of 1 + likeness, in units of the shopper's mean likeness."""
-    dense = np.asarray(near.toarray(), np.float32)
-    return np.asarray(np.log1p(dense / np.maximum(dense.mean(axis=1, keepdims=True), 1e-6)))
+    return np.asarray(np.log1p(near_BI / np.maximum(near_BI.mean(axis=1, keepdims=True), 1e-6)))
 
 
 def held_lately(batch: HistoryBatch, items: int) -> sparse.csr_matrix:

@@ -161,6 +161,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
         "curve": {
             "train_loss": fitted.curve.train,
             "validation_loss": fitted.curve.valid,
+            "validation_ndcg": fitted.curve.ndcg,
             "best_epoch": fitted.curve.best_epoch,
         },
     }

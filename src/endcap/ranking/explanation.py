@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,7 +13,9 @@ from endcap.contracts import EventType
 from endcap.models.history import Floats, History
 from endcap.ranking.items import ItemTable
 
-TOGETHER, POPULAR = "collaborative", "recent"  # names of parts, see models/signals.py
+# Names of parts, see models/signals.py. What several say of one thing is added up: alone, one may speak against another.
+TOGETHER = ("collaborative", "collaborative_lately", "ease", "ease_lately")
+POPULAR = ("popular", "recent", "rising")
 _PAST_ITEMS = 20  # the newest different items that a reason may refer to
 _POPULAR_SHARE = 0.02  # of the catalogue: what may be called popular
 _LIKE_SHARE = 0.01  # of the catalogue: what may be called similar to an item
@@ -54,18 +56,24 @@ def explain(
     alone = [History.empty(), *(History([items.item_ids[item]], [now], EventType.PURCHASE.value) for item in past)]
     parts = model.score_parts(alone, now)  # row 0: a stranger; row 1 + p: past item p alone
     bought = _purchases(history)
-    popular = _popular(parts.get(POPULAR))
+    popular, together = _popular(_sum(parts, POPULAR)), _sum(parts, TOGETHER)
     likeness_PI = _likeness(model.item_vectors, past)
     reasons = []
     for item in shown:
         count = bought.get(items.item_ids[item], 0)
         found = [_repeat(count)] if count else []
-        found += _together(parts.get(TOGETHER), past, item, items)
+        found += _together(together, past, item, items)
         found += _similar(likeness_PI, past, item, items)
         if item in popular:
             found.append(Reason("popular", "Popular this month"))
         reasons.append(tuple(found[:_REASONS_AN_ITEM]) or (_last_resort(history),))
     return reasons
+
+
+def _sum(parts: Mapping[str, Floats], names: Sequence[str]) -> Floats | None:
+    """(P, I) what these parts say together; None where a model has none of them."""
+    found = [parts[name] for name in names if name in parts]
+    return np.asarray(np.sum(found, axis=0)) if found else None
 
 
 def _newest_items(history: History, items: ItemTable) -> list[int]:

@@ -71,8 +71,8 @@ class WindowBatch:
 
     def to(self, device: torch.device) -> WindowBatch:
         """The same batch on a device."""
-        tensors = (getattr(self, name) for name in self.__slots__)
-        return WindowBatch(*(None if tensor is None else tensor.to(device) for tensor in tensors))  # type: ignore[arg-type]
+        tensors = {name: getattr(self, name) for name in self.__slots__}
+        return WindowBatch(**{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
 
 def make_sequences(known: Interactions, max_length: int) -> Sequences:

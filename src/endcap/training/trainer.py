@@ -215,7 +215,7 @@ def judge(model: SequenceModel, sequences: Sequences, questions: Ints, schedule:
         before = torch.arange(batch.codes.shape[1], device=items_ID.device) <= batch.places[:, None]
         row, place = before.nonzero(as_tuple=True)
         logits[row, batch.codes[batch.rows[row], place]] = FAR_BELOW
-        logits.scatter_(1, batch.answers, torch.where(counted, scored, FAR_BELOW))
+        logits.scatter_reduce_(1, batch.answers, torch.where(counted, scored, FAR_BELOW), "amax")  # padding repeats an answer
         best = logits.topk(min(JUDGED_K, logits.shape[1]), dim=1).indices
         hits = ((best[:, :, None] == batch.answers[:, None, :]) & counted[:, None, :]).any(dim=2)
         found, wanted = hits.cpu().numpy(), counted.sum(dim=1).cpu().numpy()

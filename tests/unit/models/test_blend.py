@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -9,16 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.fixtures.tiny_model import UNTIL, tiny_model
+from tests.unit.models.test_ranker import grown
 
 from endcap.errors import RegistryError
+from endcap.models import blend
 from endcap.models.blend import BlendedRecommender
 from endcap.models.digest import digest
-from endcap.models.history import History
+from endcap.models.history import History, encode
+from endcap.models.model_files import RANKER
+from endcap.models.ranker import Ranker
 
 
 @pytest.fixture(scope="module")
 def model() -> BlendedRecommender:
     return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def ranked() -> BlendedRecommender:
+    """With a second stage whose trees say something of any pair, and a mix of both stages."""
+    found = tiny_model()
+    found.ranker, found.mix = Ranker(grown(splits_on="item_taken", scale=90.0)), (0.5, 2.0)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +56,44 @@ def test_a_saved_model_scores_the_same(model: BlendedRecommender, directory: Pat
     assert digest(tmp_path) == digest(directory)
 
 
-def test_parts_add_up_to_the_score(model: BlendedRecommender) -> None:
+@pytest.mark.parametrize("stages", ["model", "ranked"])
+def test_parts_add_up_to_the_score(stages: str, request: pytest.FixtureRequest) -> None:
+    model: BlendedRecommender = request.getfixturevalue(stages)
     scores, parts = model.score(HISTORIES, UNTIL), model.score_parts(HISTORIES, UNTIL)
+    assert parts["ranker"].any() == (stages == "ranked")
     np.testing.assert_allclose(sum(parts.values()), scores, atol=1e-4)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
+
+
+def test_candidates_are_reordered_and_stay_before_all_others(
+    ranked: BlendedRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blend, "CANDIDATES", 6)
+    first = dataclasses.replace(ranked, ranker=None).score(HISTORIES, UNTIL)
+    batch = encode(HISTORIES, {item: code for code, item in enumerate(ranked.item_ids)}, UNTIL)
+    dense, _own = ranked.signals(batch)
+    for row, both in enumerate(ranked.score(HISTORIES, UNTIL)):
+        before, after = np.argsort(-first[row], kind="stable"), np.argsort(-both, kind="stable")
+        best = before[:6]
+        second = ranked.rank_pairs(batch, dense, np.full(6, row), best)
+        assert len(np.unique(second)) > 1
+        mixed = 0.5 * first[row, best] + 2.0 * second
+        np.testing.assert_array_equal(np.sort(after[:6]), np.sort(best))
+        np.testing.assert_array_equal(both[best], mixed.astype(np.float32))
+        np.testing.assert_array_equal(after[6:], before[6:])
+
+
+def test_a_second_stage_is_saved_with_the_first_and_goes_with_it(ranked: BlendedRecommender, tmp_path: Path) -> None:
+    ranked.save(tmp_path)
+    loaded = BlendedRecommender.load(tmp_path)
+    assert (loaded.mix, loaded.ranker is None) == (ranked.mix, False)
+    np.testing.assert_array_equal(loaded.score(HISTORIES, UNTIL), ranked.score(HISTORIES, UNTIL))
+    dataclasses.replace(ranked, ranker=None).save(tmp_path)
+    assert not (tmp_path / RANKER).exists()
+    alone = BlendedRecommender.load(tmp_path)
+    assert alone.ranker is None
+    assert not np.array_equal(alone.score(HISTORIES, UNTIL), ranked.score(HISTORIES, UNTIL))
 
 
 def test_unknown_items_leave_a_stranger(model: BlendedRecommender) -> None:

@@ -38,6 +38,27 @@ def test_nothing_known_scores_nothing() -> None:
     assert scorer.score([History(["a"], [NOW])], NOW).tolist() == [[0, 0]]
 
 
+@pytest.mark.parametrize("block", [2, 1024])
+def test_the_nearest_are_the_largest_weights_above_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ease, "BLOCK", block)
+    rng = np.random.default_rng(1)
+    rows = [(f"u{user}", f"i{item}", 9) for user in range(30) for item in rng.choice(7, 3, replace=False)]
+    scorer = Ease(1.0, max_columns=6).fit(shop(rows), NOW)
+    near = scorer.nearest(2).toarray()
+    whole = np.zeros_like(near)
+    whole[np.ix_(scorer.columns, scorer.columns)] = scorer.weights
+    assert near.shape == (7, 7)
+    for row, found in enumerate(near):
+        expected = np.where(whole[row] >= np.sort(whole[row])[-2], whole[row], 0).clip(min=0)
+        np.testing.assert_array_equal(found, expected)
+    assert (near > 0).any()
+
+
+def test_nobody_is_near_without_columns() -> None:
+    scorer = Ease().fit(shop([("u", "a", 9), ("u", "b", 8)]), datetime(2000, 1, 1, tzinfo=UTC))
+    assert scorer.nearest(5).toarray().tolist() == [[0, 0], [0, 0]]
+
+
 def test_a_matrix_without_inverse_is_told() -> None:
     with pytest.raises(TrainingError, match="EASE has no solution"):
         solve(sparse.csr_matrix(np.ones((2, 2), np.float32)), 0.0)

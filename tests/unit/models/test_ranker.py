@@ -17,10 +17,10 @@ def touched(*pairs: tuple[int, int], size: int) -> HistoryBatch:
     return HistoryBatch(size, rows, codes, np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64), 0)
 
 
-def grown(names: tuple[str, ...] = FEATURES) -> lightgbm.Booster:
+def grown(names: tuple[str, ...] = FEATURES, splits_on: str = FEATURES[0], scale: float = 1.0) -> lightgbm.Booster:
     rng = np.random.default_rng(0)
-    table = rng.normal(size=(400, len(names))).astype(np.float32)
-    data = lightgbm.Dataset(table, table[:, 0] > 0.5, group=[20] * 20, feature_name=list(names))
+    table = (scale * rng.normal(size=(400, len(names)))).astype(np.float32)
+    data = lightgbm.Dataset(table, table[:, names.index(splits_on)] > 0.5 * scale, group=[20] * 20, feature_name=list(names))
     settings = {"objective": "lambdarank", "num_threads": 1, "verbose": -1, "deterministic": True, "min_data_in_leaf": 5}
     return lightgbm.train(settings, data, 5)
 

@@ -87,6 +87,9 @@ def test_stages_make_a_model_that_has_not_seen_the_holdout(tmp_path: Path, quick
         assert not any(user.encode() in file.read_bytes() for user in users), file.name
     assert metrics["ndcg_at_10"] > metrics["popularity.ndcg_at_10"]
     assert metrics["vs_popularity.ndcg_at_10.low"] <= metrics["vs_popularity.ndcg_at_10"]
+    curves = pd.read_csv(tmp_path / "work/evaluation/curves.csv")
+    assert curves["validation_ndcg"].between(0, 1).all()
+    assert list(model.config["curve"]["validation_ndcg"]) == curves["validation_ndcg"].tolist()
     for name in ("metrics.json", "curves.json", "curves.csv", "per_user.parquet", "plots/loss.png", "plots/baselines.png"):
         assert (tmp_path / "work/evaluation" / name).stat().st_size > 0
 

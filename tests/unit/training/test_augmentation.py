@@ -74,6 +74,15 @@ def test_a_mask_hides_items_and_nothing_else() -> None:
     assert same(dataclasses.replace(changed, shown=None), batch)
 
 
+def test_what_is_hidden_goes_along_to_other_processes_and_devices() -> None:
+    changed = augment(windows(), Augment(mask=0.5), np.random.default_rng(0))
+    assert changed.shown is not None
+    part = changed.every(2, 1)
+    assert part.shown is not None
+    assert torch.equal(part.shown, changed.shown[1::2])
+    assert same(changed.to(torch.device("cpu")), changed)
+
+
 def test_a_hidden_item_is_not_read() -> None:
     network, *_ = network_and_training()
     network.eval()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
 from endcap.models.blend import start_weights
 from endcap.models.signals import CONTEXT, DENSE, SIGNALS
-from endcap.training.blending import learn_weights
+from endcap.training.blending import MIXES, choose_mix, learn_weights, mean_ndcg
 from endcap.training.examples import Example, Examples, pack
 
 RECENT, BOUGHT, OFTEN = (SIGNALS.index(name) for name in ("recent", "bought", "bought_often"))
@@ -46,6 +48,24 @@ def test_learnt_weights_rank_new_shoppers_better() -> None:
     assert hit_rate(learnt, fresh) > hit_rate(start_weights(), fresh) + 0.02
     assert learnt[RECENT, 0] > 3 * abs(learnt[SIGNALS.index("popular"), 0])
     assert learnt[OFTEN, 0] > 0.5
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, (0.0, 1.0)), (1e4, (1.0, 0.0))], ids=["knowing", "ignorant"])
+def test_the_mix_believes_the_stage_that_knows(noise: float, expected: tuple[float, float]) -> None:
+    """The second stage says what made shoppers take items, with more or less noise."""
+    examples = shoppers(100)
+    rng = np.random.default_rng(1)
+    examples.ranked.add_(torch.from_numpy(rng.normal(0, noise, len(examples.ranked)).astype(np.float32)))
+    assert expected in MIXES
+    assert choose_mix(examples, learn_weights(examples, start_weights(), 1.0)) == expected
+
+
+def test_ndcg_of_shoppers_by_hand() -> None:
+    scores, shopper = np.array([1.0, 3.0, 2.0, 5.0, 4.0, 9.0]), np.array([0, 0, 0, 1, 1, 2])
+    taken = np.array([True, False, True, True, False, False])  # places 3 and 2 of the first, 1 of the second, none of the third
+    first = (1 / np.log2(3) + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
+    assert mean_ndcg(scores, taken, shopper) == pytest.approx((first + 1) / 2)
+    assert mean_ndcg(scores, np.zeros(6, bool), shopper) == mean_ndcg(scores[:0], taken[:0], shopper[:0]) == 0
 
 
 def test_few_shoppers_move_weights_less_than_many() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.models.test_baselines import shop
 
-from endcap.training.sequences import Sequences, batches, make_sequences
+from endcap.training.sequences import ANSWERS, QUESTIONS, Sequences, _groups, batches, make_sequences
 
 
 @pytest.fixture
@@ -52,3 +54,39 @@ def test_a_pass_asks_what_was_chosen(sequences: Sequences) -> None:
 
 def test_no_questions_no_batches(sequences: Sequences) -> None:
     assert not list(batches(sequences, np.zeros(0, np.int64), 8, 64, np.random.default_rng(0)))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 30), max_size=60), st.integers(1, 9), st.integers(1, 90))
+def test_groups_hold_every_window_once_and_keep_to_their_limits(found: list[int], size: int, tokens: int) -> None:
+    lengths = np.sort(np.array(found, np.int64))
+    groups = _groups(lengths, size, tokens)
+    assert [window for begin, end in groups for window in range(begin, end)] == list(range(len(lengths)))
+    for begin, end in groups:
+        assert 1 <= end - begin <= size
+        assert end - begin == 1 or (end - begin) * lengths[end - 1] <= tokens
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(1, 60)), min_size=1, max_size=40), st.integers(0, 3)
+)
+def test_a_pass_asks_everything_once_and_pads_with_nothing(bought: list[tuple[int, int, int]], seed: int) -> None:
+    made = make_sequences(shop([(f"u{user}", f"i{item}", day) for user, item, day in bought]), max_length=60)
+    asked: list[tuple[float, ...]] = []
+    for batch in batches(made, np.arange(len(made.question_at)), 3, 40, np.random.default_rng(seed)):
+        assert len(batch.codes) <= 3
+        assert batch.codes.numel() <= 40 or len(batch.codes) == 1
+        assert batch.valid.any(dim=0).all()  # no column of padding alone
+        for row, place, gap, answers, answered in zip(
+            batch.rows, batch.places, batch.gap_days, batch.answers, batch.answered, strict=True
+        ):
+            assert place < 0 or batch.valid[row, place]
+            asked.append((round(float(gap), 3), *sorted(answers[answered].tolist())))
+    most = np.bincount(made.question_window, minlength=len(made.windows)).max()
+    expected = [
+        (round(float(np.float32(gap)), 3), *sorted(made.target_codes[a:b].tolist()))
+        for (a, b), gap in zip(made.answers, made.gap_days, strict=True)
+    ]
+    if most <= QUESTIONS and all(b - a <= ANSWERS for a, b in made.answers):
+        assert sorted(asked) == sorted(expected)
