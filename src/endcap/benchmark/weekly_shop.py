@@ -72,8 +72,8 @@ class WeeklyShop:
 
 
 def from_files(interactions: Path, items: Path | None, start: datetime, weeks: int) -> WeeklyShop:
-    """A shop of the quality benchmark's files. An item of the items file is listed from the beginning, any other from its
-    first event on.
+    """A shop of the quality benchmark's files. An item that the items file has a text of is listed from the beginning, any
+    other from its first event on.
 
     Raises:
         InputError: a file cannot be used, there are no times, or no event lies before `start` or in the weeks.
