@@ -111,6 +111,12 @@ class Update(Section):
     replay_ratio: Annotated[float, Field(ge=0)]
 
 
+class Augment(Section):
+    crop: Fraction  # of windows
+    mask: Annotated[float, Field(ge=0, lt=1)]  # of events
+    reorder: Fraction  # of neighbours in time
+
+
 class Train(Section):
     seed: int
     dim: Count
@@ -123,6 +129,8 @@ class Train(Section):
     negatives: Count  # items a step
     negative_sampling: Literal["uniform", "popularity"]
     logq: bool
+    augment: Augment
+    adversarial: Annotated[float, Field(ge=0)]  # lengths of an item's vector
     learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     batch_size: Count  # windows
@@ -131,6 +139,7 @@ class Train(Section):
     patience: Count
     precision: Literal["auto", "fp32", "bf16"]
     max_seconds: Positive
+    processes: Count = 1
     update: Update
 
     @field_validator("heads")

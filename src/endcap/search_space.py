@@ -20,6 +20,7 @@ TUNABLE = ("train", "recent_days")  # what the train stage alone reads; a trial 
 NOT_TUNABLE = {
     "train.seed": "a seed is luck, and the best of many is no better next week",
     "train.max_seconds": "it is a safety net: a cut run is not repeatable",
+    "train.processes": "it changes how fast a training is, not what it learns",
     "train.update": "validation ranks the newest days before they are absorbed, so a trial would not notice",
 }
 Scalar = bool | int | float | str | None

@@ -22,6 +22,7 @@ from endcap.models.item_rates import ItemRates
 from endcap.models.text_encoder import TextEncoder
 from endcap.policy.simulator import SimulatedShop, simulate
 from endcap.policy.storefront import Choice, Storefront
+from endcap.training.augmentation import Augment
 from endcap.training.exposures import Table, make_table
 from endcap.training.fitting import fit_full
 from endcap.training.options import FitOptions
@@ -67,12 +68,13 @@ def fit_recommender(
 ) -> BlendedRecommender:
     """The shop's own recommender as of `until`, by params.yaml."""
     items = catalog.sort_values("item_id", ignore_index=True)
-    encode, section = params.encode, params.train.model_dump(exclude={"update", "seed"})
+    encode, section = params.encode, params.train.model_dump(exclude={"update", "seed", "augment"})
     encoder = TextEncoder(encode.model, encode.max_tokens, encode.batch_size, None)
     vectors, _ = encoder.encode(item_texts(items), encode.max_seconds)
     names = FitOptions.__dataclass_fields__
     options = FitOptions(
         **{name: value for name, value in section.items() if name in names},
+        augment=Augment(**params.train.augment.model_dump()),
         seed=seed, recent_days=params.recent_days, validation_days=params.prepare.validation_days,
     )  # fmt: skip
     interactions = interactions_from_events(lines, items["item_id"].tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,23 @@ def register(app: typer.Typer) -> None:
     @app.command(rich_help_panel=PANEL)
     def train() -> None:
         """Fit the recommender from nothing or from data/parent: writes work/model."""
-        _run(lambda show: stages.train(Path.cwd(), load_params(), show))
+        _run(_train)
 
     @app.command(rich_help_panel=PANEL)
     def evaluate() -> None:
         """Measure on the validation days beside the baselines: writes work/evaluation."""
         _run(lambda _: stages.evaluate(Path.cwd(), load_params()))
+
+
+def _train(show: stages.Progress) -> dict[str, Any]:
+    """In this process, or in as many as params.yaml says; under torchrun, this is one of them."""
+    from endcap.training.distributed import launch, launched
+
+    params = load_params()
+    if params.train.processes == 1 or launched():
+        return stages.train(Path.cwd(), params, show)
+    launch([sys.executable, "-m", "endcap.cli", "train"], params.train.processes)
+    return {}
 
 
 def _run(stage: Callable[[stages.Progress], dict[str, Any]]) -> None:

@@ -12,17 +12,19 @@ SIZE = 192
 CLEARLY_FASTER = 1.5
 
 
-def autocast(precision: str) -> contextlib.AbstractContextManager[None]:
+def autocast(precision: str, device: str = "cpu") -> contextlib.AbstractContextManager[None]:
     """A context in which the forward pass runs: `auto` (bf16 where clearly faster), `bf16` or `fp32`."""
-    if choose(precision) == "bf16":
-        return torch.autocast("cpu", torch.bfloat16)
+    if choose(precision, device) == "bf16":
+        return torch.autocast(device, torch.bfloat16)
     return contextlib.nullcontext()
 
 
-def choose(precision: str) -> str:
-    """`bf16` or `fp32`; `auto` is decided once a process by a small matrix product."""
+def choose(precision: str, device: str = "cpu") -> str:
+    """`bf16` or `fp32`; `auto` is decided once a process by a small matrix product, on a GPU by what it supports."""
     if precision != "auto":
         return precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if bf16_speedup() >= CLEARLY_FASTER else "fp32"
 
 

@@ -55,7 +55,7 @@ def features(
         *(column[rows] for column in _shopper(taken, looks, visits, items)),
         *facts.values[codes].T,
         *likeness,
-        rank_within(rows, dense["ease"][rows, codes], codes),
+        places(dense["ease"], rows, codes),
     ]
     for place, column in enumerate(columns):
         result[:, place] = column
@@ -147,14 +147,13 @@ def _shopper(taken: HistoryBatch, looks: HistoryBatch, visits: _Visits, items: i
     return [column.astype(np.float64) for column in columns]
 
 
-def rank_within(rows: Ints, values: Floats, codes: Ints) -> Ints:
-    """(P,) the place of each pair among its shopper's pairs, the highest value first; ties by the lower code.
+def places(values_BI: Floats, rows: Ints, codes: Ints) -> Ints:
+    """(P,) the place of each pair among all items of its shopper, the highest value first; ties by the lower code.
 
-    >>> rank_within(np.array([0, 1, 0]), np.array([1.0, 5.0, 2.0]), np.array([7, 7, 8])).tolist()
-    [1, 0, 0]
+    >>> places(np.array([[1.0, 5.0, 2.0]]), np.array([0, 0]), np.array([0, 1])).tolist()
+    [2, 0]
     """
-    order = np.lexsort((codes, -values, rows))
-    ordered = rows[order]
-    ranks = np.empty(len(rows), np.int64)
-    ranks[order] = np.arange(len(rows)) - np.searchsorted(ordered, ordered)
-    return ranks
+    order = np.argsort(-values_BI, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(values_BI.shape[1]), order.shape), axis=1)
+    return np.asarray(ranks[rows, codes])

@@ -99,9 +99,22 @@ class SequenceModel(nn.Module):
             vectors = vectors + text
         return vectors
 
-    def forward(self, items_ID: Tensor, codes_BT: Tensor, kinds_BT: Tensor, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
-        """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid."""
+    def forward(
+        self,
+        items_ID: Tensor,
+        codes_BT: Tensor,
+        kinds_BT: Tensor,
+        days_BT: Tensor,
+        valid_BT: Tensor,
+        shown_BT: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid.
+
+        Of an event that is not shown (None: all are) only its time and type are read, not its item.
+        """
         x: Tensor = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
+        if shown_BT is not None:
+            x = x * shown_BT[:, :, None]
         x = self.dropout(x + self.kinds(kinds_BT) + self.positions(self.positions_from_end(days_BT, valid_BT)))
         apart = days_BT[:, :, None] - days_BT[:, None, :]
         seen = (apart >= 0) & valid_BT[:, None, :]
@@ -119,7 +132,7 @@ class SequenceModel(nn.Module):
 
     def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
         """(Q, D) what a shopper in this state wants after that many days."""
-        edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32)
+        edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32, device=gap_days_Q.device)
         wanted: Tensor = self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges)))
         return wanted
 

@@ -123,7 +123,13 @@ def _item_table(catalog: pd.DataFrame, learnable: pd.DataFrame) -> pd.DataFrame:
 
 
 def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, Any]:
-    """Fit from nothing, or update the parent, and write the model directory."""
+    """Fit from nothing, or update the parent, and write the model directory. Processes of torchrun share the work."""
+    from endcap.training.distributed import together
+
+    return together(lambda: _train(root, params, progress)) or {}
+
+
+def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     import shutil
 
     from endcap.models.blend import BlendedRecommender
@@ -170,12 +176,14 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
 
 def fit_options(params: Params) -> FitOptions:
     """The hyper-parameters of params.yaml as the options of a fit."""
+    from endcap.training.augmentation import Augment
     from endcap.training.options import FitOptions
 
     section = params.train
-    plain = section.model_dump(exclude={"update"})
+    plain = section.model_dump(exclude={"update", "augment", "processes"})
     return FitOptions(
         **plain,
+        augment=Augment(**section.augment.model_dump()),
         recent_days=params.recent_days,
         validation_days=params.prepare.validation_days,
         update_epochs=section.update.epochs,

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,6 +24,8 @@ from endcap.models.signals import DENSE, SIGNALS
 from endcap.training.examples import Examples
 
 STEPS = 40
+SEEN = 10  # places of a slate that a shopper looks at
+MIXES = ((1.0, 0.0), *((share, 1.0) for share in (2.0, 1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.0)))
 PAIR_HOLD = 0.1  # there are many more pairs than shoppers
 BOUGHT, LOOKED = SIGNALS.index("bought"), SIGNALS.index("looked_at")
 AFTER_DENSE = slice(len(DENSE), 2 * len(DENSE))  # the dense signals again, of bought items only
@@ -101,25 +106,37 @@ def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
     return weights
 
 
-def learn_mix(examples: Examples, weights: Floats, start: tuple[float, float], hold: float) -> tuple[float, float]:
-    """How the first stage's score (by `weights`) and the second stage's weigh, with the same loss and hold as `place_all`."""
+def choose_mix(examples: Examples, weights: Floats) -> tuple[float, float]:
+    """How the first stage's score (by `weights`) and the second stage's weigh: the best of a few by what shoppers would see.
+
+    That is NDCG@10 over all candidates plus NDCG@10 over those that the shopper did not have, both a mean over shoppers.
+    """
     about = examples.context[examples.shopper]
-    first = ((examples.signals @ torch.from_numpy(weights)) * about).sum(dim=1)
-    both = torch.stack([first, examples.ranked], dim=1)  # (N, 2)
-    scale = both.square().mean(dim=0).sqrt().clamp(min=0.01)
-    origin = torch.tensor(start)
-    counts = examples.taken.new_zeros(len(examples.context)).index_add(0, examples.shopper, examples.taken)
-    share = examples.taken / counts[examples.shopper] / len(counts)
+    first = ((examples.signals @ torch.from_numpy(weights)) * about).sum(dim=1).numpy()
+    second, shopper = examples.ranked.numpy(), examples.shopper.numpy()
+    taken, new = examples.taken.numpy() > 0, examples.signals[:, BOUGHT].numpy() <= 0
 
-    def loss(mix: Tensor) -> Tensor:
-        scores = both @ mix
-        others = torch.where(examples.taken > 0, -torch.inf, scores + examples.stands_for)
-        total = log_sum_exp(others, examples.shopper, len(counts))
-        fit = (share * functional.softplus(total[examples.shopper] - scores)).sum()
-        return fit + hold / len(counts) * ((mix - origin) * scale).square().sum()
+    def seen(mix: tuple[float, float]) -> float:
+        scores = mix[0] * first + mix[1] * second
+        return mean_ndcg(scores, taken, shopper) + mean_ndcg(scores[new], taken[new], shopper[new])
 
-    mix = minimise(loss, origin)
-    return (float(mix[0]), float(mix[1])) if bool(torch.isfinite(mix).all()) else start
+    return max(MIXES, key=seen)
+
+
+def mean_ndcg(scores: npt.NDArray[np.floating[Any]], taken: npt.NDArray[np.bool_], shopper: npt.NDArray[np.int64]) -> float:
+    """Mean NDCG@10 of flat candidates over the shoppers who took one of them; 0 without such a shopper.
+
+    >>> mean_ndcg(np.array([3.0, 2.0, 1.0]), np.array([False, True, False]), np.array([0, 0, 0]))  # 1 / log2(3)
+    0.6309297535714575
+    """
+    order = np.lexsort((-scores, shopper))
+    owner, hit = shopper[order], taken[order]
+    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    gain = np.where(hit & (rank < SEEN), 1 / np.log2(rank + 2.0), 0.0)
+    gained, wanted = np.bincount(owner, gain), np.bincount(owner, hit).astype(np.int64)
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(SEEN) + 2.0))])
+    asked = wanted > 0
+    return float((gained[asked] / ideal[np.minimum(wanted[asked], SEEN)]).mean()) if asked.any() else 0.0
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:

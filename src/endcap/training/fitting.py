@@ -22,7 +22,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.absorb import absorb, finish, questions_from
-from endcap.training.blending import learn_mix, learn_weights
+from endcap.training.blending import choose_mix, learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
 from endcap.training.guard import guarded
@@ -120,13 +120,13 @@ def learn_blend(
     slice and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
     A little too rosy: a full fit chose its epoch on these days. The gates judge on the hold-out, which nothing has seen.
     """
-    origin, mix, slices = model.weights.copy(), model.mix, _slices(start, end)
+    origin, slices = model.weights.copy(), _slices(start, end)
 
     def learn(learnt: list[Example]) -> None:
         packed = pack(learnt)
         model.weights = learn_weights(packed, origin, hold)
-        if model.ranker is not None:
-            model.mix = learn_mix(packed, model.weights, mix, hold)
+        if model.ranker is not None and hold == FULL_HOLD:  # an update has too few shoppers to choose again
+            model.mix = choose_mix(packed, model.weights)
 
     examples: list[Example] = []
     ranked = pd.DataFrame()

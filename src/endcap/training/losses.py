@@ -40,6 +40,10 @@ class Negatives:
     shift: Tensor | None  # (N,) added to their logits, see `logq`
     rate: float  # N / I
 
+    def to(self, device: torch.device) -> Negatives:
+        """The same draw on a device."""
+        return Negatives(self.codes.to(device), None if self.shift is None else self.shift.to(device), self.rate)
+
     @classmethod
     def draw(cls, objective: Objective, counts_I: npt.NDArray[np.int64], rng: np.random.Generator) -> Negatives:
         """`counts_I`: how often each item was an answer in training; items never seen are no negatives."""
@@ -69,8 +73,8 @@ def answer_losses(
         logits = logits + negatives.shift
     place = torch.searchsorted(negatives.codes, answers_QA).clamp(max=len(negatives.codes) - 1)
     clash = negatives.codes[place] == answers_QA  # the others point at a place that is set back to its own value
-    rows = torch.arange(len(logits)).unsqueeze(1).expand_as(place)[clash]
-    logits = logits.index_put((rows, place[clash]), torch.tensor(FAR_BELOW))
+    rows = torch.arange(len(logits), device=logits.device).unsqueeze(1).expand_as(place)[clash]
+    logits = logits.index_put((rows, place[clash]), logits.new_tensor(FAR_BELOW))
     if objective.loss != "gbce":
         return functional.softplus(torch.logsumexp(logits, dim=1, keepdim=True) - positive)
     beta = negatives.rate * (GBCE_CALIBRATION * (1 - 1 / negatives.rate) + 1 / negatives.rate)

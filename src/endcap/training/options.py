@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from endcap.training.augmentation import Augment
 from endcap.training.losses import Objective
 from endcap.training.schedule import Schedule
 
@@ -22,6 +23,8 @@ class FitOptions:
     negatives: int = 1024
     negative_sampling: str = "uniform"
     logq: bool = False
+    augment: Augment = Augment()  # noqa: RUF009 -- frozen
+    adversarial: float = 0.0
     learning_rate: float = 0.001
     weight_decay: float = 0.2
     batch_size: int = 256
@@ -47,6 +50,8 @@ class FitOptions:
             batch_tokens=self.batch_tokens,
             objective=Objective(self.loss, self.negatives, self.negative_sampling, self.logq),
             id_dropout=self.id_dropout,
+            augment=self.augment,
+            adversarial=self.adversarial,
             seed=self.seed,
             precision=self.precision,
             patience=0 if update else self.patience,

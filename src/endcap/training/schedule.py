@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from endcap.training.augmentation import Augment
 from endcap.training.losses import Objective
 
 
@@ -21,6 +22,8 @@ class Schedule:
     precision: str
     objective: Objective = Objective()  # noqa: RUF009 -- frozen
     id_dropout: float = 0.0  # share of items that a step shows by their text alone
+    augment: Augment = Augment()  # noqa: RUF009 -- frozen
+    adversarial: float = 0.0  # how far items are moved against the loss, in lengths of their vectors
     patience: int = 0  # epochs without a better NDCG on held-out questions before going back to the best; 0: keep the last
     max_seconds: float = math.inf
 

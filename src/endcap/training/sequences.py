@@ -54,6 +54,23 @@ class WindowBatch:
     gap_days: Tensor  # (Q,)
     answers: Tensor  # (Q, A)
     answered: Tensor  # (Q, A)
+    shown: Tensor | None = None  # (B, T) false: the item is hidden, see training/augmentation.py; None: none is
+
+    def asked(self, seen_I: Tensor) -> Tensor:
+        """(Q,) whether any answer is an item that training knows."""
+        return (self.answered & seen_I[self.answers]).any(dim=1)
+
+    def every(self, step: int, start: int) -> WindowBatch:
+        """The windows start, start + step, … with their questions."""
+        windows, mine = slice(start, None, step), self.rows % step == start
+        return WindowBatch(
+            self.codes[windows], self.kinds[windows], self.days[windows], self.valid[windows],
+            self.rows[mine] // step, self.places[mine], self.gap_days[mine], self.answers[mine], self.answered[mine],
+        )  # fmt: skip
+
+    def to(self, device: torch.device) -> WindowBatch:
+        """The same batch on a device."""
+        return WindowBatch(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
 def make_sequences(known: Interactions, max_length: int) -> Sequences:

@@ -6,7 +6,9 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +19,13 @@ from endcap.errors import TrainingError
 from endcap.evaluation.metrics import ndcg_at_k
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
+from endcap.training.adversary import with_adversary
+from endcap.training.augmentation import augment
 from endcap.training.checkpoint import Checkpoint
 from endcap.training.losses import FAR_BELOW, Negatives, answer_losses
 from endcap.training.schedule import Curve, Schedule
 from endcap.training.sequences import Sequences, WindowBatch, batches
+from endcap.training.team import Team, current_team
 
 logger = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
@@ -28,6 +33,18 @@ JUDGED_QUESTIONS = 4000  # of the held-out ones, drawn once
 JUDGED_K = 10
 BETAS = (0.9, 0.98)
 LARGEST_GRADIENT = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What a process needs in order to learn its share of a training: the state that `train` starts from."""
+
+    model: SequenceModel
+    optimiser: dict[str, Any]
+    sequences: Sequences
+    questions: Ints
+    schedule: Schedule
+    epochs_done: int
 
 
 def train(
@@ -42,8 +59,11 @@ def train(
 ) -> Curve:
     """Train in place; with patience ends at the best epoch on `held_out` (sequences and questions), else at the last.
 
+    The other processes of the current team (training/distributed.py), if any, are called to take their share of each step.
+
     Raises:
-        TrainingError: nothing to learn from, or a loss that is not finite (the last good checkpoint stays on disk).
+        TrainingError: nothing to learn from, a loss that is not finite (the last good checkpoint stays on disk), or a process
+            that no longer answers.
     """
     if not len(questions):
         raise TrainingError(
@@ -52,18 +72,16 @@ def train(
             value=0,
             action="Ingest more history, or more shoppers.",
         )
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=BETAS
-    )
+    team = current_team()
+    optimiser = _optimiser(model.to(team.device), schedule)
     checkpoint = Checkpoint(checkpoint_path, schedule)
     curve = checkpoint.restore(model, optimiser)
+    team.call(Job(model, optimiser.state_dict(), sequences, questions, schedule, len(curve.train)))
     best_weights = checkpoint.best_weights
     started = time.monotonic()
     for epoch in range(len(curve.train), schedule.epochs):
-        torch.manual_seed(schedule.seed + epoch)
-        rng = np.random.default_rng([schedule.seed, epoch])
         begun = time.monotonic()
-        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, rng)
+        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, _seeded(team, schedule, epoch))
         curve.train.append(loss)
         curve.windows.append(windows)
         curve.seconds.append(time.monotonic() - begun)
@@ -77,14 +95,37 @@ def train(
         checkpoint.save(model, optimiser, curve, best_weights)
         judged = f" validation NDCG {curve.ndcg[-1]:.4f}" if curve.ndcg else ""
         progress(f"epoch {epoch + 1}/{schedule.epochs} loss {curve.train[-1]:.4f}{judged}")
-        if schedule.patience and epoch + 1 - curve.best_epoch >= schedule.patience:
-            break
-        if time.monotonic() - started > schedule.max_seconds:
+        late = time.monotonic() - started > schedule.max_seconds
+        if late:
             logger.warning("training_time_limit", extra={"epoch": epoch + 1, "max_seconds": schedule.max_seconds})
+        stop = late or bool(schedule.patience and epoch + 1 - curve.best_epoch >= schedule.patience)
+        if team.agree(stop):
             break
     if best_weights:
         model.load_state_dict(best_weights, strict=False)
+    model.cpu()
     return curve
+
+
+def take_part(team: Team, job: Job) -> None:
+    """A follower's side of `train`: the same steps on its own share; the leader judges, saves and says when to stop."""
+    model, schedule = job.model.to(team.device), job.schedule
+    optimiser = _optimiser(model, schedule)
+    optimiser.load_state_dict(job.optimiser)
+    for epoch in range(job.epochs_done, schedule.epochs):
+        _epoch(model, job.sequences, job.questions, schedule, optimiser, epoch, _seeded(team, schedule, epoch))
+        if team.agree(False):
+            break
+
+
+def _optimiser(model: SequenceModel, schedule: Schedule) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=BETAS)
+
+
+def _seeded(team: Team, schedule: Schedule, epoch: int) -> np.random.Generator:
+    """Chance of an epoch: the same batches and negatives in every process, but each drops out places of its own."""
+    torch.manual_seed(team.seed(schedule.seed + epoch))
+    return np.random.default_rng([schedule.seed, epoch])
 
 
 def _epoch(
@@ -96,15 +137,23 @@ def _epoch(
     epoch: int,
     rng: np.random.Generator,
 ) -> tuple[float, int]:
-    """One pass: the mean loss, and how many windows were learnt from."""
+    """One pass of all processes: the mean loss, and how many windows were learnt from."""
     model.train()
+    team = current_team()
     total, count, windows = 0.0, 0, 0
-    counts = np.bincount(sequences.target_codes, minlength=len(model.ids)) * model.seen.numpy()
+    counts = np.bincount(sequences.target_codes, minlength=len(model.ids)) * model.seen.cpu().numpy()
     for step, batch in enumerate(batches(sequences, questions, schedule.batch_size, schedule.batch_tokens, rng)):
-        negatives = Negatives.draw(schedule.objective, counts, rng)
-        with autocast(schedule.precision):
-            loss = batch_loss(model, batch, negatives, schedule)
-        value = float(loss.detach())
+        batch = augment(batch, schedule.augment, rng)
+        negatives = Negatives.draw(schedule.objective, counts, rng).to(team.device)
+        own, share = team.part(batch.to(team.device), model.seen)
+        optimiser.zero_grad(set_to_none=True)
+        value = 0.0
+        if len(own.rows):
+            with autocast(schedule.precision, team.device.type):
+                loss = batch_loss(model, own, negatives, schedule) * share
+            loss.backward()  # type: ignore[no-untyped-call]
+            value = float(loss.detach())
+        value = team.sum_up(model.parameters(), value)
         if not math.isfinite(value):
             raise TrainingError(
                 "the loss is not finite",
@@ -112,8 +161,6 @@ def _epoch(
                 value=value,
                 action="Lower train.learning_rate, or set train.precision to fp32; the last good checkpoint is kept.",
             )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimiser.step()
         total, count, windows = total + value * len(batch.rows), count + len(batch.rows), windows + len(batch.codes)
@@ -124,17 +171,21 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, s
     """Mean over the questions of the mean over their answers; items new since training cannot be asked of the ids."""
     keep_id = None
     if schedule.id_dropout and model.text_projection is not None:
-        keep_id = (torch.rand(len(model.ids)) >= schedule.id_dropout) | ~model.text.any(dim=1)  # no text: nothing but the id
-    items_ID = model.item_vectors(keep_id)
-    each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+        chosen = torch.rand(len(model.ids), device=model.ids.device) >= schedule.id_dropout
+        keep_id = chosen | ~model.text.any(dim=1)  # no text: nothing but the id
     counted = batch.answered & model.seen[batch.answers]
-    each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-    return each.sum() / counted.any(dim=1).sum().clamp(min=1)
+
+    def loss_of(items_ID: Tensor) -> Tensor:
+        each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+        each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return each.sum() / counted.any(dim=1).sum().clamp(min=1)
+
+    return with_adversary(loss_of, model.item_vectors(keep_id), schedule.adversarial)
 
 
 def _queries(model: SequenceModel, items_ID: Tensor, batch: WindowBatch) -> Tensor:
     """(Q, D) what each question's shopper wants."""
-    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid)
+    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid, batch.shown)
     state = hidden[batch.rows, batch.places.clamp(min=0)]
     state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
     return model.queries(state, batch.gap_days)
@@ -152,19 +203,21 @@ def judge(model: SequenceModel, sequences: Sequences, questions: Ints, schedule:
     items_ID = model.item_vectors()
     unseen = ~model.seen[None, :]
     losses, gains, count = 0.0, 0.0, 0
-    for batch in batches(sequences, chosen, schedule.batch_size, schedule.batch_tokens, rng):
+    for drawn in batches(sequences, chosen, schedule.batch_size, schedule.batch_tokens, rng):
+        batch = drawn.to(items_ID.device)
         logits = (_queries(model, items_ID, batch) @ items_ID.T).float().masked_fill(unseen, FAR_BELOW)
         counted = batch.answered & model.seen[batch.answers]
         asked = counted.any(dim=1)
         scored = logits.gather(1, batch.answers)
         each = ((torch.logsumexp(logits, dim=1, keepdim=True) - scored) * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         losses += float(each.sum())
-        before = torch.arange(batch.codes.shape[1]) <= batch.places[:, None]
+        before = torch.arange(batch.codes.shape[1], device=items_ID.device) <= batch.places[:, None]
         row, place = before.nonzero(as_tuple=True)
         logits[row, batch.codes[batch.rows[row], place]] = FAR_BELOW
         logits.scatter_(1, batch.answers, torch.where(counted, scored, FAR_BELOW))
         best = logits.topk(min(JUDGED_K, logits.shape[1]), dim=1).indices
         hits = ((best[:, :, None] == batch.answers[:, None, :]) & counted[:, None, :]).any(dim=2)
-        gains += float(ndcg_at_k(hits.numpy(), counted.sum(dim=1).numpy(), JUDGED_K)[asked.numpy()].sum())
+        found, wanted = hits.cpu().numpy(), counted.sum(dim=1).cpu().numpy()
+        gains += float(ndcg_at_k(found, wanted, JUDGED_K)[asked.cpu().numpy()].sum())
         count += int(asked.sum())
     return losses / max(count, 1), gains / max(count, 1)

@@ -8,7 +8,7 @@ import pytest
 from endcap.data.features import TYPE_CODES, TYPES
 from endcap.models.history import HistoryBatch
 from endcap.models.item_facts import ITEM_FACTS, ItemFacts
-from endcap.models.ranking_features import FEATURES, LIKENESS, features, rank_within
+from endcap.models.ranking_features import FEATURES, LIKENESS, features, places
 
 ITEMS = 4
 BUY, VIEW = TYPE_CODES["purchase"], TYPE_CODES["view"]
@@ -86,6 +86,6 @@ def test_empty_histories_have_features(size: int, items: int) -> None:
     assert np.isfinite(table[:, FEATURES.index("item_taken_7") :]).all()
 
 
-def test_ranks_begin_anew_with_each_shopper() -> None:
-    ranks = rank_within(np.array([0, 1, 0, 1, 0]), np.array([1, 3, 2, 3, 0], np.float32), np.array([0, 1, 1, 0, 2]))
-    assert ranks.tolist() == [1, 1, 0, 0, 2]  # equal values by the lower code
+def test_a_place_is_among_all_items_of_the_shopper() -> None:
+    values = np.array([[1, 2, 0, 2], [3, 3, 4, 0]], np.float32)
+    assert places(values, np.array([0, 0, 0, 1, 1]), np.array([1, 3, 2, 1, 2])).tolist() == [0, 1, 3, 2, 0]  # ties by the code

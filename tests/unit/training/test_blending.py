@@ -24,7 +24,8 @@ def shoppers(count: int, seed: int = 0, candidates: int = 40) -> Examples:
         appeal = np.where(bought, 1 + 2 * signals[:, OFTEN], 1.5 * signals[:, RECENT]) + rng.gumbel(size=candidates)
         taken = appeal >= np.sort(appeal)[-3]
         about = np.array([1.0, rng.random()], np.float32)[: len(CONTEXT)]
-        examples.append(Example(signals, about, taken, np.zeros(candidates, np.float32)))
+        nothing, codes = np.zeros(candidates, np.float32), np.arange(candidates)
+        examples.append(Example(signals, about, taken, nothing, codes, appeal.astype(np.float32)))
     return pack(examples)
 
 

@@ -19,8 +19,9 @@ from endcap.models.sequential import SequenceModel
 from endcap.training import trainer
 from endcap.training.fitting import fit_full, new_network
 from endcap.training.incremental import fit_update, grow
+from endcap.training.losses import Objective
 from endcap.training.options import FitOptions
-from endcap.training.schedule import Curve, Schedule
+from endcap.training.schedule import Curve
 from endcap.training.sequences import make_sequences
 from endcap.training.trainer import train
 
@@ -85,8 +86,8 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path) -> None:
     fitted(network, sequences, questions, 1, path)
     kept = path.read_bytes()
     with torch.no_grad():
-        network.head.weight.fill_(torch.nan)
-    schedule = Schedule(2, 0.001, 0.01, 32, 1, "fp32")
+        network.start.fill_(torch.nan)
+    schedule = dataclasses.replace(OPTIONS.schedule(), epochs=2)
     with pytest.raises(TrainingError, match="epoch 1, step 1: the loss is not finite"):
         train(network, sequences, questions, schedule, checkpoint_path=path)  # type: ignore[arg-type]
     assert path.read_bytes() == kept
@@ -160,7 +161,13 @@ def test_one_item_and_one_shopper_make_a_model() -> None:
     assert model.score([History.empty()], UNTIL).shape == (1, 1)
 
 
-def test_a_large_catalogue_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "CANDIDATES", 8)
-    curve = fitted(*network_and_training(), 4, None)
+@pytest.mark.parametrize(
+    "objective", [Objective("softmax"), Objective("sampled", 8), Objective("gbce", 8)], ids=lambda o: o.loss
+)
+def test_every_loss_learns(objective: Objective) -> None:
+    network, sequences, questions = network_and_training()
+    schedule = dataclasses.replace(OPTIONS.schedule(), epochs=25, learning_rate=0.01, objective=objective)
+    before = trainer.judge(network, sequences, questions, schedule)  # type: ignore[arg-type]
+    curve = train(network, sequences, questions, schedule)  # type: ignore[arg-type]
     assert curve.train[-1] < curve.train[0]
+    assert trainer.judge(network, sequences, questions, schedule)[1] > before[1] + 0.1  # type: ignore[arg-type]

@@ -74,9 +74,10 @@ def test_a_shopper_with_a_hundred_thousand_events_fits_into_small_batches(apart:
     assert len(sequences.question_at) <= count + 1
     assert len(sequences.windows) <= 2 * count / 100 + 2
     questions = np.arange(len(sequences.question_at))
-    for batch in batches(sequences, questions, 32, np.random.default_rng(0)):
+    for batch in batches(sequences, questions, 32, 1024, np.random.default_rng(0)):
         assert batch.codes.shape[0] <= 32
         assert batch.codes.shape[1] <= 100
+        assert batch.codes.numel() <= 1024
         assert len(batch.rows) <= 32 * QUESTIONS
 
 

@@ -43,7 +43,7 @@ def test_a_window_holds_its_questions_and_never_more_than_its_length() -> None:
 
 def test_a_pass_asks_what_was_chosen(sequences: Sequences) -> None:
     chosen = np.array([1, 2])
-    (batch,) = batches(sequences, chosen, 8, np.random.default_rng(0))
+    (batch,) = batches(sequences, chosen, 8, 64, np.random.default_rng(0))
     assert sorted(batch.gap_days.tolist()) == [9.0, 20.0]
     for row, place, answers, answered in zip(batch.rows, batch.places, batch.answers, batch.answered, strict=True):
         assert batch.valid[row, place]
@@ -51,4 +51,4 @@ def test_a_pass_asks_what_was_chosen(sequences: Sequences) -> None:
 
 
 def test_no_questions_no_batches(sequences: Sequences) -> None:
-    assert not list(batches(sequences, np.zeros(0, np.int64), 8, np.random.default_rng(0)))
+    assert not list(batches(sequences, np.zeros(0, np.int64), 8, 64, np.random.default_rng(0)))
