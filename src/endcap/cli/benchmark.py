@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from endcap.cli.behaviour_benchmark import behaviour
+from endcap.cli.updates_benchmark import updates
 
 PANEL = "Benchmarks"
 TEXT_CACHE = "text-vectors"
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     benchmark.callback()(_group)
     benchmark.command("quality")(quality)
     benchmark.command("behaviour")(behaviour)
+    benchmark.command("updates")(updates)
     app.add_typer(benchmark, name="benchmark", rich_help_panel=PANEL)
 
 

@@ -59,6 +59,10 @@ class OnlineRetail:
         lines = past[past["time"] >= start]
         return self._events(lines), _catalog(past[past["item_id"].isin(lines["item_id"].unique())])
 
+    def catalog(self, end: datetime) -> pa.Table:
+        """The catalogue alone, of everything before `end`."""
+        return _catalog(self._lines[self._lines["time"] < end])
+
     def _events(self, lines: pd.DataFrame) -> pa.Table:
         import pyarrow as pa
 

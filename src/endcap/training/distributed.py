@@ -12,7 +12,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,9 +49,11 @@ def together(work: Callable[[], R], *, step_timeout: timedelta = STEP_TIMEOUT) -
         if not team.leads:
             _follow(team)
             return None
-        result = work()
-        team.call(None)
-        return result
+        try:
+            return work()
+        finally:
+            if not team.busy and not team.lost:
+                team.call(None)  # also after an error of its own, which is then the only one that is reported
 
 
 def _follow(team: Team) -> None:
@@ -61,7 +63,9 @@ def _follow(team: Team) -> None:
         except TrainingError:
             if team.lost:
                 raise
-            # Every process meets a loss that is not finite in the same step: the leader says so, and ends the waiting.
+            with suppress(TrainingError):  # every process meets a loss that is not finite in the same step; the leader says so
+                team.await_job()
+            return
 
 
 @contextmanager

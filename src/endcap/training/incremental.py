@@ -33,17 +33,20 @@ def fit_update(
     until: datetime,
     options: FitOptions,
     progress: Callable[[str], None] = lambda _: None,
+    *,
+    hold: float = UPDATE_HOLD,
 ) -> Fitted:
     """The parent, brought from `since` (what it was trained until) to `until`; the parent itself is left as it was.
 
-    The new days are ranked before they are learnt, and move the blend's weights from the parent's a little.
+    The new days are ranked before they are learnt, and move the blend's weights from the parent's a little: they are held to
+    them as by `hold` shoppers.
     """
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, since, options.recent_days),
         interactions.target_types, parent.weights.copy(), parent.ranker, parent.mix, dict(parent.config),
     )  # fmt: skip
-    validation = learn_blend(model, interactions, since, until, options, UPDATE_HOLD) if since < until else pd.DataFrame()
+    validation = learn_blend(model, interactions, since, until, options, hold) if since < until else pd.DataFrame()
     curve = absorb(model, interactions, since, until, options, progress)
     seen = datetime.fromisoformat(parent.config["trained_until"])  # the weights keep what the parent saw, even beyond `until`
     model.config["trained_until"] = max(seen, until).isoformat()

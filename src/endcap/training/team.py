@@ -29,6 +29,7 @@ class Team:
     device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     steps: dist.ProcessGroup | None = None  # exchanges of a step: who is silent for minutes is lost
     jobs: dist.ProcessGroup | None = None  # in which followers wait for the leader, for days if need be
+    busy: bool = False  # followers are at a job
     lost: bool = False  # a process no longer answers
 
     @property
@@ -42,6 +43,7 @@ class Team:
     def call(self, job: object) -> None:
         """Hand a job to the followers; None sends them home."""
         if self.size > 1 and self.leads:
+            self.busy = job is not None
             with self._answers():
                 dist.broadcast_object_list([job], src=0, group=self.jobs)
 

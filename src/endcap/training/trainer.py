@@ -101,6 +101,7 @@ def train(
         stop = late or bool(schedule.patience and epoch + 1 - curve.best_epoch >= schedule.patience)
         if team.agree(stop):
             break
+    team.busy = False
     if best_weights:
         model.load_state_dict(best_weights, strict=False)
     model.cpu()

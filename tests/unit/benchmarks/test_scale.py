@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.scale import top_blocked
+from benchmarks.scale import top_grouped
 from benchmarks.scale_steps import Rows
 
 
-def test_the_blocked_search_is_exact() -> None:
+def test_the_grouped_search_is_exact() -> None:
     generator = torch.Generator().manual_seed(0)
-    queries, items = torch.randn(3, 4, generator=generator), torch.randn(103, 4, generator=generator)
+    queries, items = torch.randn(3, 4, generator=generator), torch.randn(1003, 4, generator=generator)
     expected = (queries @ items.T).topk(7, dim=1).indices
-    torch.testing.assert_close(top_blocked(queries, items, 7, block=10), expected)
+    torch.testing.assert_close(top_grouped(queries, items, 7, block=96), expected)
 
 
 def test_rows_that_every_step_touches_move_as_adamw_moves_them_and_others_decay() -> None:

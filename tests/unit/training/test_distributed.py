@@ -16,6 +16,7 @@ from endcap.config import project_root
 from endcap.data.features import interactions_from_events
 from endcap.errors import TrainingError
 from endcap.training import distributed
+from endcap.training.augmentation import Augment, augment
 from endcap.training.fitting import new_network
 from endcap.training.losses import Negatives
 from endcap.training.sequences import batches, make_sequences
@@ -64,7 +65,8 @@ def test_the_shares_of_a_step_add_up_to_the_step() -> None:
     network = new_network(known, tiny_text(), OPTIONS)
     rng = np.random.default_rng(0)
     negatives = Negatives.draw(OPTIONS.schedule().objective, np.ones(len(network.ids), np.int64), rng)
-    for batch in batches(sequences, np.arange(len(sequences.question_at)), 3, 100, rng):
+    for drawn in batches(sequences, np.arange(len(sequences.question_at)), 3, 100, rng):
+        batch = augment(drawn, Augment(crop=0.5, mask=0.3, reorder=0.3), rng)
         whole = batch_loss(network, batch, negatives, OPTIONS.schedule())
         parts, rows = [], 0
         for rank in range(4):  # one more than there are windows
