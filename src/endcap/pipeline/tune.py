@@ -109,15 +109,16 @@ def _show(
 def _conclude(study: Any, search: Search, log: TrialLog, settings: Settings, folder: Path) -> dict[str, Any]:
     """Write what came out: best.yaml, the page, MLflow, and last outcome.json."""
     from endcap.tuning.report import write_report
-    from endcap.tuning.study import best, done, values_of
+    from endcap.tuning.study import best, done, present_values, values_of
 
     winner, trials, metric = best(study), done(study), search.tune.metric
     values = values_of(winner.params)
     head = f"# {metric} {winner.value:.4f}: trial {winner.number} of {len(trials)} in study {study.study_name}\n"
     (folder / OVERLAY).write_text(head + _overlay(values), encoding="utf-8")
     report = settings.paths.reports / "tuning" / study.study_name
-    write_report(study, report, metric, search.present)
-    same = [one.value for one in trials if one.state.name == "COMPLETE" and values_of(one.params) == search.present]
+    present = present_values(study)
+    write_report(study, report, metric, present)
+    same = [one.value for one in trials if one.state.name == "COMPLETE" and values_of(one.params) == present]
     outcome = {
         "study": study.study_name,
         "trials": len(trials),

@@ -31,6 +31,7 @@ Values = dict[str, Any]
 Report = Callable[[int, float], None]  # epoch from 1, and how good the trial is so far: higher is better
 Objective = Callable[[Values, Report], float]
 FACTS = "facts"  # user attributes of a study and of its trials
+PRESENT = "present"
 INTERRUPTED = "interrupted"
 KILLED = "killed"
 REASON = "reason"
@@ -79,6 +80,7 @@ def open_study(folder: Path, search: Search) -> optuna.Study:
     facts = json.loads(json.dumps(search.facts))
     if known is None:
         study.set_user_attr(FACTS, facts)
+        study.set_user_attr(PRESENT, search.present)
     elif known != facts:
         other = sorted(key for key in known.keys() | facts.keys() if known.get(key) != facts.get(key))
         raise ConfigError(
@@ -132,6 +134,11 @@ def done(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that ended by themselves: complete, pruned, or failed for a reason of their own."""
     ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     return [trial for trial in study.get_trials(deepcopy=False, states=ended) if not trial.user_attrs.get(INTERRUPTED)]
+
+
+def present_values(study: optuna.Study) -> Values:
+    """What the shop used when the study began: a workspace that took the best values over has other ones now."""
+    return dict(study.user_attrs.get(PRESENT, {}))
 
 
 def best(study: optuna.Study) -> FrozenTrial:

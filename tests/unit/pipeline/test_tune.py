@@ -163,9 +163,13 @@ def test_values_that_do_not_go_together_fail_with_their_reason(prepared: Path, q
 def test_the_trainers_lines_become_reports() -> None:
     told: list[tuple[int, float]] = []
     show = by_epoch(lambda epoch, value: told.append((epoch, value)))
-    for line in ("epoch 1/8 loss 4.2100 valid 3.9000", "12 texts encoded", "epoch 2/8 loss 4.0000 valid 3.8000"):
+    for line in (
+        "epoch 1/8 loss 4.2100 validation NDCG 0.0390",
+        "12 texts encoded",
+        "epoch 2/8 loss 4.0000 validation NDCG 0.0412",
+    ):
         show(line)
-    assert told == [(1, -3.9), (2, -3.8)]
+    assert told == [(1, 0.039), (2, 0.0412)]
 
 
 def test_a_workspace_takes_the_best_values_over(
