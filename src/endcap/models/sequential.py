@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from endcap.data.features import TYPES
+from endcap.models.dropout import Dropout
 from endcap.models.history import Floats, HistoryBatch
 
 INITIAL = 0.02  # standard deviation of fresh embeddings; read by the blocks times sqrt(D)
@@ -48,7 +49,7 @@ class Block(nn.Module):
         self.forward_norm = nn.LayerNorm(shape.dim)
         self.expand = nn.Linear(shape.dim, 4 * shape.dim)
         self.shrink = nn.Linear(4 * shape.dim, shape.dim)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
     def forward(self, x_BTD: Tensor, age_BTT: Tensor, seen_BTT: Tensor) -> Tensor:
         batch, length, dim = x_BTD.shape
@@ -70,9 +71,11 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.text: Tensor
         self.seen: Tensor
+        self.has_text: Tensor
         self.shape = shape
         self.register_buffer("text", text_IE.float())  # (I, E)
         self.register_buffer("seen", seen_I.bool())  # (I,) bought in training: the id embedding means something
+        self.register_buffer("has_text", self.text.any(dim=1), persistent=False)  # (I,)
         self.ids = nn.Parameter(torch.randn(len(text_IE), shape.dim) * INITIAL)
         self.text_projection: nn.Linear | None = None
         if shape.text_dim:
@@ -83,20 +86,23 @@ class SequenceModel(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.dim)
         self.start = nn.Parameter(torch.zeros(shape.dim))  # the shopper before the first event
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
         nn.init.normal_(self.kinds.weight, std=INITIAL)
         nn.init.normal_(self.gaps.weight, std=INITIAL)
         nn.init.normal_(self.positions.weight, std=INITIAL * math.sqrt(shape.dim))
         if self.text_projection is not None:
             nn.init.normal_(self.text_projection.weight, std=INITIAL)
 
-    def item_vectors(self, keep_id_I: Tensor | None = None) -> Tensor:
-        """(I, D). `keep_id_I` false: this item by its text alone (also for every item unseen in training)."""
+    def item_vectors(self, codes_N: Tensor | None = None, keep_id_I: Tensor | None = None) -> Tensor:
+        """(N, D) of these items, (I, D) of all. `keep_id_I` false: by its text alone (so is every item unseen in training)."""
         keep = self.seen if keep_id_I is None else self.seen & keep_id_I
-        vectors: Tensor = self.ids * keep[:, None]
+        ids, text = self.ids, self.text
+        if codes_N is not None:
+            keep, ids = keep[codes_N], functional.embedding(codes_N, ids)
+        vectors: Tensor = ids * keep[:, None]
         if self.text_projection is not None:
-            text: Tensor = self.text_projection(self.text)
-            vectors = vectors + text
+            own: Tensor = self.text_projection(text if codes_N is None else text.index_select(0, codes_N))
+            vectors = vectors + own
         return vectors
 
     def forward(

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from endcap.models import pretrained
-from endcap.models.precision import autocast
+from endcap.models.precision import autocast, for_large_products
 from endcap.models.vector_cache import Floats, VectorCache
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class TextEncoder:
         max_chunks: int = 1,
     ) -> None:
         self.name, self.max_tokens, self.batch_size, self.max_chunks = model, max_tokens, batch_size, max_chunks
-        identity = f"{RULES}\0{max_tokens}\0{max_chunks}\0{pretrained.fingerprint(pretrained.resolve(model))}"
+        identity = f"{RULES}\0{for_large_products()}\0{max_tokens}\0{max_chunks}\0{pretrained.fingerprint(pretrained.resolve(model))}"
         self.cache = VectorCache(cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.sqlite" if cache else None)
         self._loaded: tuple[Any, Any] | None = None
 
@@ -151,7 +151,7 @@ class TextEncoder:
         mask[:, 0] = 1  # rows of padding must attend to something
         for row, own in enumerate(tokens):
             ids[row, : len(own)], mask[row, : len(own)] = torch.tensor(own, dtype=torch.long), 1
-        with torch.inference_mode(), autocast("auto"):
+        with torch.inference_mode(), autocast(for_large_products()):
             hidden = self._model()[1](input_ids=ids, attention_mask=mask).last_hidden_state.float()
         return np.asarray((hidden * mask[..., None].float()).sum(1).numpy())[: len(tokens)]
 

@@ -44,6 +44,10 @@ class Negatives:
         """The same draw on a device."""
         return Negatives(self.codes.to(device), None if self.shift is None else self.shift.to(device), self.rate)
 
+    def over(self, codes_N: Tensor) -> Negatives:
+        """The same draw as places in `codes_N` (ascending), which holds them all."""
+        return Negatives(torch.searchsorted(codes_N, self.codes), self.shift, self.rate)
+
     @classmethod
     def draw(cls, objective: Objective, counts_I: npt.NDArray[np.int64], rng: np.random.Generator) -> Negatives:
         """`counts_I`: how often each item was an answer in training; items never seen are no negatives."""

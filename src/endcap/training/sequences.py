@@ -7,7 +7,7 @@ it, so everything in a basket is predicted from what came before the basket, nev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,12 @@ class WindowBatch:
             self.rows[mine] // step, self.places[mine], self.gap_days[mine], self.answers[mine], self.answered[mine],
             None if self.shown is None else self.shown[windows],
         )  # fmt: skip
+
+    def over(self, codes_N: Tensor) -> WindowBatch:
+        """The same batch with items as places in `codes_N` (ascending), which holds them all."""
+        return replace(
+            self, codes=torch.searchsorted(codes_N, self.codes), answers=torch.searchsorted(codes_N, self.answers)
+        )
 
     def to(self, device: torch.device) -> WindowBatch:
         """The same batch on a device."""

@@ -120,7 +120,9 @@ def take_part(team: Team, job: Job) -> None:
 
 
 def _optimiser(model: SequenceModel, schedule: Schedule) -> torch.optim.AdamW:
-    return torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=BETAS)
+    return torch.optim.AdamW(
+        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=BETAS, fused=True
+    )
 
 
 def _seeded(team: Team, schedule: Schedule, epoch: int) -> np.random.Generator:
@@ -173,15 +175,17 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, s
     keep_id = None
     if schedule.id_dropout and model.text_projection is not None:
         chosen = torch.rand(len(model.ids), device=model.ids.device) >= schedule.id_dropout
-        keep_id = chosen | ~model.text.any(dim=1)  # no text: nothing but the id
+        keep_id = chosen | ~model.has_text  # no text: nothing but the id
     counted = batch.answered & model.seen[batch.answers]
+    needed = torch.unique(torch.cat([batch.codes.flatten(), batch.answers.flatten(), negatives.codes]))
+    batch, negatives = batch.over(needed), negatives.over(needed)
 
-    def loss_of(items_ID: Tensor) -> Tensor:
-        each_QA = answer_losses(schedule.objective, _queries(model, items_ID, batch), items_ID, batch.answers, negatives)
+    def loss_of(items_ND: Tensor) -> Tensor:
+        each_QA = answer_losses(schedule.objective, _queries(model, items_ND, batch), items_ND, batch.answers, negatives)
         each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         return each.sum() / counted.any(dim=1).sum().clamp(min=1)
 
-    return with_adversary(loss_of, model.item_vectors(keep_id), schedule.adversarial)
+    return with_adversary(loss_of, model.item_vectors(needed, keep_id), schedule.adversarial)
 
 
 def _queries(model: SequenceModel, items_ID: Tensor, batch: WindowBatch) -> Tensor:

@@ -55,13 +55,14 @@ def test_an_unseen_item_has_the_vector_of_its_text(network: SequenceModel) -> No
     assert not torch.allclose(vectors[0], text[0])
 
 
-def test_auto_precision_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bf16_speedup", lambda: 9.0)
-    assert precision.choose("auto") == "bf16"
-    monkeypatch.setattr(precision, "bf16_speedup", lambda: 0.1)
-    assert (precision.choose("auto"), precision.choose("bf16")) == ("fp32", "bf16")
+def test_auto_precision_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert (precision.choose("auto"), precision.choose("auto", "cuda")) == ("fp32", "bf16")
+    assert (precision.choose("bf16"), precision.choose("fp32", "cuda")) == ("bf16", "fp32")
 
 
-def test_speed_is_measured() -> None:
-    assert np.isfinite(precision.bf16_speedup())
-    assert precision.bf16_speedup() > 0
+def test_vectors_of_some_items_are_those_of_all(network: SequenceModel) -> None:
+    codes = torch.tensor([3, 0])
+    keep = torch.zeros(len(network.ids), dtype=torch.bool)
+    torch.testing.assert_close(network.item_vectors(codes), network.item_vectors()[codes])
+    torch.testing.assert_close(network.item_vectors(codes, keep), network.item_vectors(keep_id_I=keep)[codes])
