@@ -136,6 +136,7 @@ class Train(Section):
     batch_size: Count  # windows
     batch_tokens: Count  # events
     max_epochs: Count
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # 0: off
     patience: Count
     precision: Literal["auto", "fp32", "bf16"]
     max_seconds: Positive

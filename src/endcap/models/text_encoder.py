@@ -58,7 +58,9 @@ class TextEncoder:
         max_chunks: int = 1,
     ) -> None:
         self.name, self.max_tokens, self.batch_size, self.max_chunks = model, max_tokens, batch_size, max_chunks
-        identity = f"{RULES}\0{for_large_products()}\0{max_tokens}\0{max_chunks}\0{pretrained.fingerprint(pretrained.resolve(model))}"
+        identity = (
+            f"{RULES}\0{for_large_products()}\0{max_tokens}\0{max_chunks}\0{pretrained.fingerprint(pretrained.resolve(model))}"
+        )
         self.cache = VectorCache(cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.sqlite" if cache else None)
         self._loaded: tuple[Any, Any] | None = None
 

@@ -25,11 +25,12 @@ class FitOptions:
     logq: bool = False
     augment: Augment = Augment()  # noqa: RUF009 -- frozen
     adversarial: float = 0.0
-    learning_rate: float = 0.001
+    learning_rate: float = 0.003
     weight_decay: float = 0.2
     batch_size: int = 256
-    batch_tokens: int = 1024
+    batch_tokens: int = 2048
     max_epochs: int = 10
+    ema_decay: float = 0.998
     patience: int = 0
     precision: str = "auto"
     max_seconds: float = 600.0
@@ -54,6 +55,7 @@ class FitOptions:
             adversarial=self.adversarial,
             seed=self.seed,
             precision=self.precision,
+            ema_decay=self.ema_decay,
             patience=0 if update else self.patience,
             max_seconds=self.max_seconds,
         )

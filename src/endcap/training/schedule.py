@@ -24,6 +24,7 @@ class Schedule:
     id_dropout: float = 0.0  # share of items that a step shows by their text alone
     augment: Augment = Augment()  # noqa: RUF009 -- frozen
     adversarial: float = 0.0  # how far items are moved against the loss, in lengths of their vectors
+    ema_decay: float = 0.0  # of the average of weights that is judged and kept; 0: the last step's
     patience: int = 0  # epochs without a better NDCG on held-out questions before going back to the best; 0: keep the last
     max_seconds: float = math.inf
 

@@ -71,9 +71,7 @@ class WindowBatch:
 
     def over(self, codes_N: Tensor) -> WindowBatch:
         """The same batch with items as places in `codes_N` (ascending), which holds them all."""
-        return replace(
-            self, codes=torch.searchsorted(codes_N, self.codes), answers=torch.searchsorted(codes_N, self.answers)
-        )
+        return replace(self, codes=torch.searchsorted(codes_N, self.codes), answers=torch.searchsorted(codes_N, self.answers))
 
     def to(self, device: torch.device) -> WindowBatch:
         """The same batch on a device."""

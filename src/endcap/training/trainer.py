@@ -21,6 +21,7 @@ from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
 from endcap.training.adversary import with_adversary
 from endcap.training.augmentation import augment
+from endcap.training.averaging import WeightAverage
 from endcap.training.checkpoint import Checkpoint
 from endcap.training.losses import FAR_BELOW, Negatives, answer_losses
 from endcap.training.schedule import Curve, Schedule
@@ -74,25 +75,27 @@ def train(
         )
     team = current_team()
     optimiser = _optimiser(model.to(team.device), schedule)
+    average = WeightAverage(model, schedule.ema_decay)
     checkpoint = Checkpoint(checkpoint_path, schedule)
-    curve = checkpoint.restore(model, optimiser)
+    curve = checkpoint.restore(model, optimiser, average)
     team.call(Job(model, optimiser.state_dict(), sequences, questions, schedule, len(curve.train)))
     best_weights = checkpoint.best_weights
     started = time.monotonic()
     for epoch in range(len(curve.train), schedule.epochs):
         begun = time.monotonic()
-        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, _seeded(team, schedule, epoch))
+        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, average)
         curve.train.append(loss)
         curve.windows.append(windows)
         curve.seconds.append(time.monotonic() - begun)
-        if held_out is not None:
-            valid, ndcg = judge(model, *held_out, schedule)
-            curve.valid.append(valid)
-            curve.ndcg.append(ndcg)
-        if held_out is None or not schedule.patience or curve.ndcg[-1] >= max(curve.ndcg):
-            curve.best_epoch = epoch + 1
-            best_weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-        checkpoint.save(model, optimiser, curve, best_weights)
+        with average.in_place(model):
+            if held_out is not None:
+                valid, ndcg = judge(model, *held_out, schedule)
+                curve.valid.append(valid)
+                curve.ndcg.append(ndcg)
+            if held_out is None or not schedule.patience or curve.ndcg[-1] >= max(curve.ndcg):
+                curve.best_epoch = epoch + 1
+                best_weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        checkpoint.save(model, optimiser, average, curve, best_weights)
         judged = f" validation NDCG {curve.ndcg[-1]:.4f}" if curve.ndcg else ""
         progress(f"epoch {epoch + 1}/{schedule.epochs} loss {curve.train[-1]:.4f}{judged}")
         late = time.monotonic() - started > schedule.max_seconds
@@ -114,7 +117,7 @@ def take_part(team: Team, job: Job) -> None:
     optimiser = _optimiser(model, schedule)
     optimiser.load_state_dict(job.optimiser)
     for epoch in range(job.epochs_done, schedule.epochs):
-        _epoch(model, job.sequences, job.questions, schedule, optimiser, epoch, _seeded(team, schedule, epoch))
+        _epoch(model, job.sequences, job.questions, schedule, optimiser, epoch)
         if team.agree(False):
             break
 
@@ -138,11 +141,12 @@ def _epoch(
     schedule: Schedule,
     optimiser: torch.optim.Optimizer,
     epoch: int,
-    rng: np.random.Generator,
+    average: WeightAverage | None = None,
 ) -> tuple[float, int]:
     """One pass of all processes: the mean loss, and how many windows were learnt from."""
     model.train()
     team = current_team()
+    rng = _seeded(team, schedule, epoch)
     total, count, windows = 0.0, 0, 0
     counts = np.bincount(sequences.target_codes, minlength=len(model.ids)) * model.seen.cpu().numpy()
     for step, batch in enumerate(batches(sequences, questions, schedule.batch_size, schedule.batch_tokens, rng)):
@@ -166,6 +170,8 @@ def _epoch(
             )
         torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimiser.step()
+        if average is not None:
+            average.update(model)
         total, count, windows = total + value * len(batch.rows), count + len(batch.rows), windows + len(batch.codes)
     return total / max(count, 1), windows
 
