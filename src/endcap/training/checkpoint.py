@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from endcap.training.averaging import WeightAverage
 from endcap.training.schedule import Curve, Schedule
 from endcap.training.tensor_file import of_group, optimiser_tensors, read_tensors, restore_optimiser, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 class Checkpoint:

@@ -154,7 +154,7 @@ def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster
         "feature_fraction": 0.5,
         "lambda_l2": 10.0,
         "max_bin": 63,
-        "num_threads": 0,  # as many as there are; `deterministic` keeps the trees the same
+        "num_threads": 1,  # several round sums otherwise
         "seed": options.seed,
         "deterministic": True,
         "force_col_wise": True,

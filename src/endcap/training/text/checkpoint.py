@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from endcap.training.tensor_file import of_group, optimiser_tensors, read_tensors, restore_optimiser, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # of peft's RankAllocator, each a tensor by parameter
 
