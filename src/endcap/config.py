@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from endcap.contracts import Surface
 from endcap.errors import ConfigError
@@ -151,6 +151,20 @@ class Train(Section):
         return heads
 
 
+class Behaviour(Section):
+    """The head that predicts clicks and purchases. What counts as one: monitoring.attribution_hours."""
+
+    enabled: bool = True
+    min_rows: Annotated[int, Field(ge=100)] = 1000  # shown items
+    max_rows: Annotated[int, Field(ge=100)] = 60_000  # shown items, the newest
+
+    @model_validator(mode="after")
+    def _at_least(self) -> Behaviour:
+        if self.max_rows < self.min_rows:
+            raise ValueError(f"behaviour.max_rows ({self.max_rows}) must not be below behaviour.min_rows ({self.min_rows})")
+        return self
+
+
 class Evaluate(Section):
     k: Count
     bootstrap_samples: Annotated[int, Field(ge=50)]  # fewer say nothing of a tail
@@ -201,6 +215,7 @@ class Params(Section):
     encode: Encode
     train: Train
     tune: Tune
+    behaviour: Behaviour = Behaviour()  # code trees from before it have no such section
     recent_days: Count
     evaluate: Evaluate
     gates: Gates

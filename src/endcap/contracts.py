@@ -110,7 +110,7 @@ def catalog_schema() -> pa.Schema:
 
 @functools.cache
 def exposure_schema() -> pa.Schema:
-    """One row a shown item: written by `serving/exposure_log.py`, read by `data/events.py`."""
+    """One row a shown item: written by `serving/exposure_log.py`, read by `data/events.py`, by days in versions."""
     import pyarrow as pa
 
     return pa.schema(
@@ -157,6 +157,7 @@ class DatasetVersion:
     added_events: int
     digest: str  # DVC's hash of the directory
     code_commit: str
+    exposures: int = 0  # shown items, of all days; what cards from before have none of
     cleaning: dict[str, int] = field(default_factory=dict)  # rule → rows it touched
     validation: dict[str, Any] = field(default_factory=dict)  # passed, warnings, report (path below reports/)
 

@@ -102,3 +102,12 @@ def test_addresses_follow_ports_and_home(tmp_path: Path) -> None:
     assert settings.mlflow_url == "http://127.0.0.1:5999"
     assert settings.event_log_url == f"sqlite:///{tmp_path / 'events.db'}"
     assert not any(tmp_path.iterdir())  # loading creates nothing
+
+
+def test_a_file_from_before_the_behaviour_head_can_be_read(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    section = raw.pop("behaviour")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert load_params(tmp_path / "params.yaml").behaviour.model_dump() == section
+    with pytest.raises(ConfigError, match=r"behaviour.max_rows \(500\) must not be below behaviour.min_rows \(1000\)"):
+        load_params(write(tmp_path, {"behaviour.max_rows": 500}))

@@ -62,7 +62,9 @@ exposures = sa.Table(
     sa.Column("policy", sa.Text, nullable=False),
     sa.Column("model_version", sa.Text, nullable=False),
     sa.Column("fallback", sa.Boolean, nullable=False),
+    sa.Column("batch_id", sa.Text),
     sa.Index("exposures_by_time", "time"),
+    sa.Index("exposures_of_batch", "batch_id"),
 )
 
 catalog = sa.Table(
@@ -131,5 +133,21 @@ def create_tables(engine: sa.Engine) -> None:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7215301)")
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+        _add_claims(connection)
+        for table in metadata.sorted_tables:
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _add_claims(connection: sa.Connection) -> None:
+    """The column `batch_id` of exposures, which an older log lacks."""
+
+    def lacking() -> bool:
+        return "batch_id" not in {column["name"] for column in sa.inspect(connection).get_columns(exposures.name)}
+
+    if not lacking():
+        return
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be about to do the same
+    if lacking():
+        connection.exec_driver_sql("ALTER TABLE exposures ADD COLUMN batch_id TEXT")

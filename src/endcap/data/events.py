@@ -141,10 +141,26 @@ class EventLog:
         query = query.where(t.time >= microseconds(start), t.time < microseconds(end))
         return self._table(query.order_by(t.time, t.request_id, t.rank), contracts.exposure_schema())
 
+    def claim_exposures(self, batch_id: str, until: datetime) -> pa.Table:
+        """Give all unclaimed exposures before `until` to a batch; all that it has (exposure_schema) by time, request, rank.
+
+        Slates are claimed whole, since a slate has one time. Claiming again adds what came meanwhile.
+        """
+        t = tables.exposures.c
+        with self._answering(), self._engine.begin() as connection:
+            due = sa.and_(t.batch_id.is_(None), t.time < microseconds(until))
+            connection.execute(sa.update(tables.exposures).where(due).values(batch_id=batch_id))
+        query = sa.select(*_columns(tables.exposures, contracts.exposure_schema())).where(t.batch_id == batch_id)
+        return self._table(query.order_by(t.time, t.request_id, t.rank), contracts.exposure_schema())
+
     def request(self, request_id: str) -> list[dict[str, Any]]:
         """The exposures of one request by rank; empty when unknown."""
         t = tables.exposures.c
-        return self._dicts(sa.select(tables.exposures).where(t.request_id == request_id).order_by(t.rank))
+        return self._dicts(
+            sa.select(*_columns(tables.exposures, contracts.exposure_schema()))
+            .where(t.request_id == request_id)
+            .order_by(t.rank)
+        )
 
     def upsert_catalog(self, items: pa.Table) -> None:
         """Insert or replace items (catalog_schema). An item keeps the earliest `available_from` that was ever given."""

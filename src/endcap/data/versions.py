@@ -73,7 +73,8 @@ class DatasetRepository:
         raise DatasetError("no such dataset version", field="dataset_version", value=version, action=known)
 
     def checkout(self, version: str, target: Path, *, links: bool = True) -> DatasetVersion:
-        """Make `target` exactly this version: `events/date=…/part.parquet`, `catalog.parquet`, `dataset.json`.
+        """Make `target` exactly this version: `events/date=…/part.parquet`, `catalog.parquet`, `dataset.json`, and
+        `exposures/date=…/part.parquet` where the service has shown anything.
 
         The files are read-only links into the shared cache, or copies with `links=False`. What was at `target` is replaced.
 
@@ -100,8 +101,9 @@ class DatasetRepository:
         """Make the next version from what `write` does to a folder that holds the newest one. Takes effect whole or not at all.
 
         `write(folder)` may replace, add and delete files (never edit one in place: they are links into the cache) and returns
-        the card's fields: interval_start, interval_end, events, users, items, added_events, and if wanted cleaning, validation.
-        It is called again on top of the other version when another run committed first, so it must depend on its folder alone.
+        the card's fields: interval_start, interval_end, events, users, items, added_events, and if wanted exposures, cleaning
+        and validation. It is called again on top of the other version when another run committed first, so it must depend on
+        its folder alone.
         A batch that is in a version already gives that version back. `step` hears the name of each step when it is done.
 
         Raises:
@@ -212,7 +214,7 @@ def dump_card(card: DatasetVersion) -> str:
 
 def _card(told: Mapping[str, Any], own: Mapping[str, Any]) -> DatasetVersion:
     names = [field.name for field in fields(DatasetVersion) if field.name not in _OWN]
-    optional = ("cleaning", "validation")
+    optional = ("exposures", "cleaning", "validation")
     wrong = [name for name in told if name not in names] + [name for name in names if name not in told and name not in optional]
     if wrong:
         raise DatasetError(

@@ -14,6 +14,8 @@ import pandas as pd
 from endcap.evaluation.significance import Interval, bootstrap_mean, paired_bootstrap
 
 OURS = "blend"
+OUTCOMES = ("click", "purchase")  # that a behaviour head gives probabilities of
+FIGURES = ("happened", "log_loss", "prior_log_loss", "ece", "prior_ece")
 CURVES = ("train_loss", "validation_loss", "validation_ndcg")
 
 
@@ -65,12 +67,21 @@ def compare(frame: pd.DataFrame, k: int, confidence: Confidence) -> tuple[dict[s
 
 
 def write_report(
-    target: Path, frame: pd.DataFrame, curve: Mapping[str, Any], extra: Mapping[str, float], k: int, confidence: Confidence
+    target: Path,
+    frame: pd.DataFrame,
+    curve: Mapping[str, Any],
+    extra: Mapping[str, float],
+    k: int,
+    confidence: Confidence,
+    behaviour: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Write metrics.json, curves.json, curves.csv, per_user.parquet and plots/*.png below `target`; returns the metrics."""
+    """Write metrics.json, curves.json, curves.csv, per_user.parquet and plots/*.png below `target`; returns the metrics.
+
+    `behaviour`: what a model's config says of its behaviour head (training/behaviour_days.py); without one it adds nothing.
+    """
     (target / "plots").mkdir(parents=True, exist_ok=True)
     metrics, intervals = compare(frame, k, confidence) if len(frame) else ({"users": 0.0}, {})
-    metrics |= extra
+    metrics |= dict(extra) | behaviour_metrics(behaviour)
     (target / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (target / "curves.json").write_text(json.dumps(curve, sort_keys=True) + "\n", encoding="utf-8")
     epochs = pd.DataFrame({name: pd.Series(curve.get(name, []), dtype=float) for name in CURVES})
@@ -79,7 +90,21 @@ def write_report(
     frame.to_parquet(target / "per_user.parquet", index=False)
     plot_training(epochs, target / "plots" / "loss.png")
     plot_comparison(intervals, k, target / "plots" / "baselines.png")
+    if "rows" in behaviour:
+        plot_reliability({name: behaviour[name] for name in OUTCOMES}, target / "plots" / "reliability.png")
     return metrics
+
+
+def behaviour_metrics(told: Mapping[str, Any]) -> dict[str, float]:
+    """Flat metrics of a behaviour head: rows and figures; none without a head.
+
+    >>> behaviour_metrics({"absent": "nothing was shown"})
+    {}
+    """
+    if "rows" not in told:
+        return {}
+    rows = {f"behaviour.{part}_rows": float(count) for part, count in told["rows"].items()}
+    return rows | {f"behaviour.{name}.{figure}": told[name][figure] for name in OUTCOMES for figure in FIGURES}
 
 
 def plot_training(epochs: pd.DataFrame, path: Path) -> None:
@@ -110,6 +135,25 @@ def plot_comparison(intervals: Mapping[str, Mapping[str, Interval]], k: int, pat
             error = [[mean - interval.low], [interval.high - mean]]
             axis.barh(place, mean, xerr=error, color="#2a6f97" if name == OURS else "#b8c4cc", capsize=3)
         axis.set(title=f"NDCG@{k}, {title}", yticks=range(len(rows)), yticklabels=[name for _, name, _ in rows])
+    _save(figure, path)
+
+
+def plot_reliability(outcomes: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """A panel an outcome: predicted against happened, dots with Wilson's 95 % interval; the diagonal is perfect.
+
+    Each outcome has `ece` and `reliability`, the rows of evaluation.calibration.reliability.
+    """
+    figure, axes = _figure(len(outcomes))
+    for axis, (name, told) in zip(axes, outcomes.items(), strict=True):
+        bins = told["reliability"]
+        x, y = [one["predicted"] for one in bins], [one["happened"] for one in bins]
+        below = [max(one["happened"] - one["low"], 0.0) for one in bins]
+        above = [max(one["high"] - one["happened"], 0.0) for one in bins]
+        top = 1.05 * max(*x, *(one["high"] for one in bins))
+        axis.plot([0, top], [0, top], color="#b8c4cc")
+        axis.errorbar(x, y, yerr=[below, above], fmt="o", color="#2a6f97", capsize=3)
+        title = f"{name}, calibration error {told['ece']:.4f}"
+        axis.set(title=title, xlabel="predicted", ylabel="happened", xlim=(0, top), ylim=(0, top))
     _save(figure, path)
 
 

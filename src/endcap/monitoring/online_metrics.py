@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from endcap.contracts import EventType
 from endcap.monitoring.checks import Check, Kind
+from endcap.training.outcomes import settle
 
 if TYPE_CHECKING:
     from endcap.monitoring.windows import Windows
@@ -18,30 +18,26 @@ RATES = {"hit rate": "hit", "click rate": "clicked"}
 BOOTSTRAP = 500
 
 
-def judge_requests(exposures: pd.DataFrame, events: pd.DataFrame, attribution: pd.Timedelta) -> pd.DataFrame:
-    """One row a request: request_id, user_id, time, model_version, fallback, hit (bought a shown item), clicked.
+def judge_requests(exposures: pd.DataFrame, events: pd.DataFrame, attribution: timedelta, until: datetime) -> pd.DataFrame:
+    """One row a request: request_id, user_id, time, model_version, fallback, hit (a shown item was bought), clicked.
 
-    An event counts for a request that it names, or when the same shopper acted on a shown item within `attribution` after it.
+    What an event counts for is the rule of training/outcomes.py; requests whose time is not up at `until` are left out.
 
     Args:
         exposures: contracts.exposure_schema(), one row a shown item.
-        events: type, user_id, item_id, time, request_id.
+        events: type, user_id, item_id, time, request_id; `quantity` and `cancelled_at` where there are any.
+        until: the moment up to which events are known.
     """
-    requests = exposures.groupby("request_id", sort=True).agg(
+    requests = settle(exposures, events, attribution, until).groupby("request_id", sort=True)
+    told = requests.agg(
         user_id=("user_id", "first"),
         time=("time", "first"),
         model_version=("model_version", "first"),
         fallback=("fallback", "any"),
+        hit=("purchased", "any"),
+        clicked=("clicked", "any"),
     )
-    shown = exposures[["request_id", "user_id", "item_id", "time"]]
-    for column, kind in (("hit", EventType.PURCHASE), ("clicked", EventType.CLICK)):
-        acts = events.loc[events["type"] == kind, ["user_id", "item_id", "time", "request_id"]]
-        named = shown.merge(acts[["request_id", "item_id"]].dropna(), on=["request_id", "item_id"])["request_id"]
-        pairs = shown.dropna(subset=["user_id"]).merge(acts, on=["user_id", "item_id"], suffixes=("", "_act"))
-        after = pairs["time_act"] - pairs["time"]
-        near = pairs.loc[(after >= pd.Timedelta(0)) & (after <= attribution), "request_id"]
-        requests[column] = requests.index.isin(np.concatenate([named.to_numpy(object), near.to_numpy(object)]))
-    return requests.reset_index()
+    return told.reset_index()
 
 
 def quality(requests: pd.DataFrame, windows: Windows, previous: int) -> pd.DataFrame:

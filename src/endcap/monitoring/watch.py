@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from endcap.errors import InputError
 from endcap.monitoring.checks import Check, Decision, decide
@@ -17,6 +16,7 @@ from endcap.monitoring.text import check_text, movers, text_points
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from endcap.config import Monitoring
@@ -82,7 +82,7 @@ def watch(
     reference, current = describe(purchases, catalog, windows)
     points = text_points(champion.items, champion.text_vectors, catalog, bought, encode)
     scores = check_scores(top_scores(champion.model, purchases, windows), **limits)
-    requests = judge_requests(exposures, events, pd.Timedelta(hours=params.attribution_hours))
+    requests = judge_requests(exposures, events, timedelta(hours=params.attribution_hours), windows.end)
     checks = (
         check_text(purchases, windows, points, threshold=params.text_threshold, unusual_ratio=params.unusual_ratio),
         *([scores] if scores else []),

@@ -18,15 +18,19 @@ def write_batch(batch: Batch, folder: Path) -> dict[str, Any]:
     """Add the batch to the files of `folder` (the newest version). Returns the card's own fields.
 
     Days that the batch does not touch keep their files. Purchases of earlier days that it undid get their `cancelled_at`.
+    What the service has shown meanwhile comes with it; a shop that shows nothing has no folder `exposures`.
     """
     import pyarrow.compute as pc
 
-    from endcap.data.partitions import append_events, read_events
+    from endcap.data.partitions import append_events, append_exposures, read_events, read_exposures
 
     clean = batch.read_table("clean.parquet")
     assert clean is not None  # cleaning.json is written after it
     append_events(clean, folder)
     append_events(_undone(batch, folder), folder)
+    shown = batch.read_table("exposures.parquet")
+    if shown is not None:
+        append_exposures(shown, folder)
     catalog = _write_catalog(batch, folder)
     everything = read_events(folder)
     start, end = batch.interval
@@ -42,6 +46,7 @@ def write_batch(batch: Batch, folder: Path) -> dict[str, Any]:
         "users": pc.count_distinct(everything["user_id"]).as_py(),
         "items": catalog.num_rows,
         "added_events": clean.num_rows,
+        "exposures": read_exposures(folder).num_rows,
         "cleaning": {rule: count for rule, count in cleaning.items() if rule != "events"},
         "validation": {key: validation[key] for key in ("passed", "warnings", "report")},
     }

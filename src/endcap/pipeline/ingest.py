@@ -107,6 +107,8 @@ def quarantine_batch(batch_id: str) -> None:
 def clean_batch(batch_id: str) -> dict[str, Any]:
     """Clean the batch by the rules of `data/cleaning.py`, and let serving know a file's events and items.
 
+    What the service has shown before the interval's end, and no accepted batch has yet, goes with this one.
+
     Returns {batch_id, events, …, one count a rule}.
     """
     from endcap.data.batch_checks import known_items, merge_catalogs
@@ -134,6 +136,10 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
     counts = {**cleaned.counts, "already_known": known_before}
     batch.write_table("clean_catalog.parquet", cleaned.catalog)
     batch.write_table("cancelled.parquet", cleaned.cancelled)
+    if cleaned.events.num_rows:  # else no version is made, and what was shown waits for the next batch
+        shown = log.claim_exposures(batch_id, batch.interval[1])
+        if shown.num_rows:
+            batch.write_table("exposures.parquet", shown)
     batch.write_table("clean.parquet", cleaned.events)
     batch.write_json("cleaning.json", {"events": cleaned.events.num_rows, **counts})
     return {"batch_id": batch_id, "events": cleaned.events.num_rows, **counts}

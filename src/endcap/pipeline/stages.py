@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
+EXPOSURES = "exposures.parquet"  # below work/prepared: what was shown before the hold-out, empty in a shop that shows nothing
 VALIDATION = "validation.parquet"  # below work/: how the newest validation days were ranked, one row a shopper
 CHECKPOINT = Path("train.checkpoint.safetensors")  # beside work/, since DVC clears a stage's outputs before it runs
 
@@ -49,7 +50,7 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
     """Split the dataset version by time; write what training may see and the table of all listed items."""
     import pandas as pd
 
-    from endcap.data.partitions import read_events
+    from endcap.data.partitions import read_events, read_exposures
     from endcap.data.splits import split_by_time
 
     source, target = root / "data" / "dataset", root / "work" / "prepared"
@@ -71,12 +72,14 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
         first_time=("time", "min"), last_time=("time", "max"), events=("event_id", "size"), country=("country", "first")
     )
     target.mkdir(parents=True, exist_ok=True)
-    columns = ["user_id", "item_id", "time", "type", "quantity", "price", "country", "cancelled_at"]
+    columns = ["user_id", "item_id", "time", "type", "quantity", "price", "country", "request_id", "cancelled_at"]
     learnable[columns].to_parquet(target / "interactions.parquet", index=False)
     items.to_parquet(target / "items.parquet", index=False)
     users.reset_index().to_parquet(target / "users.parquet", index=False)
+    shown = read_exposures(source, end=split.holdout_start).to_pandas()
+    shown.to_parquet(target / EXPOSURES, index=False)
     facts = {"dataset_version": card["version"], **split.to_json()}
-    counts = {"interactions": len(learnable), "items": len(items), "users": len(users)}
+    counts = {"interactions": len(learnable), "items": len(items), "users": len(users), "shown_items": len(shown)}
     write_json(target / "split.json", facts | counts)
     return counts
 
@@ -134,6 +137,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
 
     from endcap.models.blend import BlendedRecommender
     from endcap.models.text_space import load_space
+    from endcap.pipeline import behaviour_stage
     from endcap.training.fitting import fit_full
     from endcap.training.incremental import fit_update
 
@@ -143,20 +147,22 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     parent_facts = read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
     interactions, items, text = load_prepared(root)
     until, options = datetime.fromisoformat(facts["holdout_start"]), fit_options(params)
+    shown = behaviour_stage.shown_days(root, params)
     if parent_facts["kind"] == "incremental":
         parent = BlendedRecommender.load(root / "data" / "parent" / "model")
         _check_encoder(parent, text.shape[1])
         since = _since(parent, parent_facts.get("model_version"), until, facts["dataset_version"])
-        fitted = fit_update(parent, interactions, items, text, since, until, options, progress)
+        fitted = fit_update(parent, interactions, items, text, since, until, options, progress, shown=shown)
     else:
         fitted = fit_full(
-            interactions, items, text, until, options, checkpoint_path=root / CHECKPOINT, progress=progress
+            interactions, items, text, until, options, checkpoint_path=root / CHECKPOINT, shown=shown, progress=progress
         )  # fmt: skip
     fitted.model.config |= {
         "kind": parent_facts["kind"],
         "parent_version": parent_facts.get("model_version"),
         "dataset_version": facts["dataset_version"],
         "encoder": params.encode.model,
+        "behaviour": behaviour_stage.facts(fitted.behaviour),
         "hyper_parameters": params.train.model_dump(mode="json"),
         "curve": {
             "train_loss": fitted.curve.train,
@@ -168,11 +174,13 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     target = root / "work" / "model"
     shutil.rmtree(target, ignore_errors=True)
     fitted.model.save(target)
+    behaviour_stage.save(fitted.behaviour, target)
     if space := load_space(root / "work" / "encoded"):
         space.save(target)  # new items are read as these were
     fitted.validation.to_parquet(root / "work" / VALIDATION, index=False)  # shoppers' rows never travel inside a model
     (root / CHECKPOINT).unlink(missing_ok=True)
-    return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "seconds": round(time.monotonic() - begun, 1)}
+    seconds, head = round(time.monotonic() - begun, 1), behaviour_stage.summary(fitted.model.config["behaviour"])
+    return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "behaviour": head, "seconds": seconds}
 
 
 def fit_options(params: Params) -> FitOptions:
@@ -218,7 +226,8 @@ def evaluate(root: Path, params: Params) -> dict[str, Any]:
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
     size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
     extra = {"items": float(len(listed)), "epochs": float(len(config["curve"]["train_loss"])), "size_mb": round(size / 1e6, 3)}
-    return write_report(root / "work" / "evaluation", ranked, config["curve"], extra, k, confidence)
+    behaviour = config.get("behaviour", {})
+    return write_report(root / "work" / "evaluation", ranked, config["curve"], extra, k, confidence, behaviour)
 
 
 def load_prepared(root: Path) -> tuple[Any, pd.DataFrame, Any]:

@@ -82,9 +82,19 @@ def judge(exam: Exam, gates: Gates, evaluate: Evaluate) -> Scorecard:
         "k": evaluate.k,
         "shoppers": int(frame["user_id"].nunique()),
         "dataset": card,
+        "behaviour_head": _behaviour_head(model_dir),
         "seconds": round(time.monotonic() - began, 1),
     }
     return Scorecard(found, _means(frame, evaluate.k), details)
+
+
+def _behaviour_head(model_dir: Path) -> dict[str, Any]:
+    """What the candidate says of its behaviour head: figures that the page shows and no gate asks for."""
+    try:
+        told = json.loads((model_dir / "config.json").read_text(encoding="utf-8")).get("behaviour", {})
+    except (OSError, ValueError, AttributeError):
+        told = {}  # whether the model loads is a gate of its own
+    return told if isinstance(told, dict) and told else {"absent": "the model says nothing of one"}
 
 
 def holdout_start(events: pd.DataFrame, end: datetime, holdout_days: float) -> datetime:

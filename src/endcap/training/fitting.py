@@ -22,6 +22,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.absorb import absorb, finish, questions_from
+from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.blending import choose_mix, learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
@@ -48,6 +49,7 @@ class Fitted:
     curve: Curve
     validation: pd.DataFrame  # rows of evaluation.protocol: the newest validation days, ranked before they were learnt
     update_curve: Curve | None = None
+    behaviour: LearntBehaviour | None = None  # None: nobody asked for it
 
 
 @guarded
@@ -60,11 +62,13 @@ def fit_full(
     *,
     absorb_validation: bool = True,
     checkpoint_path: Path | None = None,
+    shown: ShownDays | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Fit on events before `until - validation_days`, learn the blend on the days up to `until`, then absorb those.
 
     Without `absorb_validation` those days choose the epoch and the blend's weights, and nothing else is learnt from them.
+    What was `shown` in those days teaches a behaviour head, before they are absorbed.
 
     `catalog` holds one row an item of `interactions.item_ids`, in that order; `text_IE` likewise.
 
@@ -94,8 +98,26 @@ def fit_full(
     if not absorb_validation:
         finish(model, interactions, cut, options)
         return Fitted(model, curve, validation)
+    behaviour = behaviour_of(model, shown, interactions, cut, until, options, progress)
     update_curve = absorb(model, interactions, cut, until, options, progress=progress)
-    return Fitted(model, curve, validation, update_curve)
+    return Fitted(model, curve, validation, update_curve, behaviour)
+
+
+def behaviour_of(
+    model: BlendedRecommender,
+    shown: ShownDays | None,
+    interactions: Interactions,
+    since: datetime,
+    until: datetime,
+    options: FitOptions,
+    progress: Callable[[str], None],
+) -> LearntBehaviour | None:
+    """What the days of [since, until) teach of behaviour, told in the model's config; None where nothing was handed over."""
+    found = learn_behaviour(model, shown, interactions, since, until, options.recent_days, progress) if shown else None
+    model.config.pop("behaviour", None)  # a parent's is not this model's
+    if found:
+        model.config["behaviour"] = found.facts
+    return found
 
 
 def new_network(known: Interactions, text_IE: Floats, options: FitOptions) -> SequenceModel:

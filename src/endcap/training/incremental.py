@@ -17,8 +17,9 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
 from endcap.models.sequential import SequenceModel
 from endcap.training.absorb import absorb
+from endcap.training.behaviour_days import ShownDays
 from endcap.training.counting import count
-from endcap.training.fitting import UPDATE_HOLD, Fitted, item_table, learn_blend
+from endcap.training.fitting import UPDATE_HOLD, Fitted, behaviour_of, item_table, learn_blend
 from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
 
@@ -35,11 +36,12 @@ def fit_update(
     progress: Callable[[str], None] = lambda _: None,
     *,
     hold: float = UPDATE_HOLD,
+    shown: ShownDays | None = None,
 ) -> Fitted:
     """The parent, brought from `since` (what it was trained until) to `until`; the parent itself is left as it was.
 
     The new days are ranked before they are learnt, and move the blend's weights from the parent's a little: they are held to
-    them as by `hold` shoppers.
+    them as by `hold` shoppers. What was `shown` in the new days teaches a behaviour head, or the one it knows is kept.
     """
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(
@@ -47,10 +49,11 @@ def fit_update(
         interactions.target_types, parent.weights.copy(), parent.ranker, parent.mix, dict(parent.config),
     )  # fmt: skip
     validation = learn_blend(model, interactions, since, until, options, hold) if since < until else pd.DataFrame()
+    behaviour = behaviour_of(model, shown, interactions, since, until, options, progress)
     curve = absorb(model, interactions, since, until, options, progress)
     seen = datetime.fromisoformat(parent.config["trained_until"])  # the weights keep what the parent saw, even beyond `until`
     model.config["trained_until"] = max(seen, until).isoformat()
-    return Fitted(model, curve, validation)
+    return Fitted(model, curve, validation, behaviour=behaviour)
 
 
 def grow(parent: BlendedRecommender, item_ids: list[str], text_IE: Floats) -> SequenceModel:

@@ -1,7 +1,8 @@
-"""What became of each shown item: exposures joined with the clicks and purchases that followed.
+"""What became of each shown item: exposures joined with the clicks and purchases that followed. The shop's one rule for that.
 
 An event that names a request counts for that request; one that names none counts for the last slate that showed the item to
 the shopper. Both only within `attribution` after the slate. Items shown so late that this time has not passed yet are left out.
+The behaviour head learns by it, and monitoring counts the online quality by it.
 """
 
 from __future__ import annotations
@@ -22,19 +23,12 @@ COLUMNS = ["request_id", "user_id", "item_id", "time", "rank", "surface"]
 
 
 def label_exposures(exposures: Any, events: Any, attribution: timedelta, until: datetime) -> pd.DataFrame:
-    """One row a shown item by time, request and rank: COLUMNS, clicked, purchased (bool). purchased implies clicked.
-
-    Args:
-        exposures: contracts.exposure_schema(), pyarrow or pandas. Slates without a shopper are kept: events may name them.
-        events: type, user_id, item_id, time, request_id; `quantity` and `cancelled_at` where there are any. Returns and
-            purchases undone before their time was up do not count.
-        until: the moment up to which events are known.
+    """One row a shown item by time, request and rank: COLUMNS, clicked, purchased (bool). As `settle`, but never empty.
 
     Raises:
         TrainingError: no item was shown early enough for its outcome to be known.
     """
-    shown = as_frame(exposures)[COLUMNS].sort_values(["time", "request_id", "rank"], kind="stable", ignore_index=True)
-    shown = shown[shown["time"] + attribution <= pd.Timestamp(until)].reset_index(drop=True)
+    shown = settle(as_frame(exposures)[COLUMNS], events, attribution, until)
     if shown.empty:
         raise TrainingError(
             "no exposure is old enough to know what became of it",
@@ -42,6 +36,25 @@ def label_exposures(exposures: Any, events: Any, attribution: timedelta, until: 
             value=len(as_frame(exposures)),
             action="Serve slates first; outcomes are known monitoring.attribution_hours after them.",
         )
+    return shown
+
+
+def settle(exposures: Any, events: Any, attribution: timedelta, until: datetime) -> pd.DataFrame:
+    """The exposures whose time was up at `until`, by time, request and rank, with clicked and purchased (bool) added.
+
+    "Clicked" means acted on: a cart or a purchase counts too, so purchased implies clicked.
+
+    Args:
+        exposures: contracts.exposure_schema(), pyarrow or pandas. Slates without a shopper are kept: events may name them.
+        events: type, user_id, item_id, time, request_id; `quantity` and `cancelled_at` where there are any. Returns and
+            purchases undone before their time was up do not count.
+        until: the moment up to which events are known.
+    """
+    shown = as_frame(exposures)
+    shown = shown[shown["time"] + attribution <= pd.Timestamp(until)]
+    shown = shown.sort_values(["time", "request_id", "rank"], kind="stable", ignore_index=True)
+    if shown.empty:
+        return shown.assign(**dict.fromkeys(ACTS, np.zeros(0, np.bool_)))
     acts = as_frame(events)
     acts = acts[acts["time"] < pd.Timestamp(until)]
     if "quantity" in acts:

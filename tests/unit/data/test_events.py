@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from endcap import contracts
+from endcap.data import event_tables as tables
 from endcap.data.events import Appended, EventLog
 from endcap.errors import InputError, ServiceUnavailable
 
@@ -120,10 +121,14 @@ def test_history_as_of_a_moment_is_as_long_as_today_s(log: EventLog) -> None:
     assert log.history("u1", 3, NOON - DAY) == []
 
 
+def shown(request_id: str, time: datetime = NOON, items: str = "ab") -> list[dict[str, Any]]:
+    about = {"request_id": request_id, "user_id": None, "surface": "home", "time": time, "score": 0.5, "propensity": 1.0}
+    about |= {"policy": "greedy", "model_version": "3", "fallback": False}
+    return [about | {"item_id": item_id, "rank": rank} for rank, item_id in enumerate(items, start=1)]
+
+
 def test_exposures_are_stored_once_and_read_by_time(log: EventLog) -> None:
-    shown = {"request_id": "req-1", "user_id": None, "surface": "home", "time": NOON, "score": 0.5, "propensity": 1.0}
-    shown |= {"policy": "greedy", "model_version": "3", "fallback": False}
-    rows = [shown | {"item_id": "b", "rank": 2}, shown | {"item_id": "a", "rank": 1}]
+    rows = shown("req-1")[::-1]
     log.append_exposures(rows)
     log.append_exposures(rows)
     log.append_exposures([])
@@ -134,6 +139,30 @@ def test_exposures_are_stored_once_and_read_by_time(log: EventLog) -> None:
     assert [row["item_id"] for row in log.request("req-1")] == ["a", "b"]
     assert log.request("req-1")[0]["time"] == NOON
     assert log.request("req-2") == []
+
+
+def test_a_slate_goes_to_one_batch_and_a_late_one_to_the_next(log: EventLog) -> None:
+    log.append_exposures(shown("req-1") + shown("req-2", NOON + DAY))
+    first = log.claim_exposures("log-1", NOON + DAY)
+    assert first.schema.equals(contracts.exposure_schema())
+    assert first.to_pydict()["request_id"] == ["req-1", "req-1"]
+    log.append_exposures(shown("late", NOON - DAY))
+    assert log.claim_exposures("log-2", NOON + 2 * DAY).to_pydict()["request_id"] == ["late", "late", "req-2", "req-2"]
+    assert log.claim_exposures("log-1", NOON + DAY).equals(first)
+    assert log.claim_exposures("log-3", NOON + 2 * DAY).num_rows == 0
+    assert "batch_id" not in log.request("req-1")[0]
+
+
+def test_exposures_of_an_older_log_can_be_claimed(url: str, log: EventLog) -> None:
+    log.append_exposures(shown("req-1"))
+    engine = tables.open_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX exposures_of_batch")
+        connection.exec_driver_sql("ALTER TABLE exposures DROP COLUMN batch_id")
+    engine.dispose()
+    log.create()
+    log.create()
+    assert log.claim_exposures("log-1", NOON + DAY).to_pydict()["item_id"] == ["a", "b"]
 
 
 def test_the_catalogue_keeps_the_first_listing(log: EventLog) -> None:

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from endcap.contracts import dataset_event_schema
-from endcap.data.partitions import append_events, partition_days, read_events, write_partitions
+from endcap.contracts import dataset_event_schema, exposure_schema
+from endcap.data.partitions import (
+    append_events,
+    append_exposures,
+    partition_days,
+    read_events,
+    read_exposures,
+    write_partitions,
+)
 from endcap.errors import DatasetError
 
 NOON = datetime(2011, 12, 1, 12, tzinfo=UTC)
@@ -103,3 +110,26 @@ def test_what_is_no_clean_event_is_refused(tmp_path: Path) -> None:
     (tmp_path / "events" / "date=2011-12-01" / "part.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(DatasetError, match="cannot be read"):
         read_events(tmp_path)
+
+
+def slate(request_id: str, time: datetime, items: str = "ab", user_id: str | None = "u") -> pa.Table:
+    about = {"request_id": request_id, "user_id": user_id, "surface": "home", "time": time, "score": 0.5, "propensity": 1.0}
+    about |= {"policy": "greedy", "model_version": "3", "fallback": False}
+    rows = [about | {"item_id": item, "rank": rank} for rank, item in enumerate(items, start=1)]
+    return pa.Table.from_pylist(rows, schema=exposure_schema())
+
+
+def test_exposures_lie_by_day_beside_the_events(tmp_path: Path) -> None:
+    assert read_exposures(tmp_path).schema == exposure_schema()
+    assert append_exposures(exposure_schema().empty_table(), tmp_path) == []
+    write_partitions(events(("a", NOON)), tmp_path)
+    append_exposures(slate("r2", NOON + timedelta(days=1), user_id=None), tmp_path)
+    append_exposures(pa.concat_tables([slate("r3", NOON, "b"), slate("r1", NOON, "cab")]), tmp_path)
+    append_exposures(slate("r1", NOON, "cab"), tmp_path)
+    table = read_exposures(tmp_path)
+    assert list(zip(*(table[name].to_pylist() for name in ("request_id", "item_id")), strict=True)) == [
+        ("r1", "c"), ("r1", "a"), ("r1", "b"), ("r3", "b"), ("r2", "a"), ("r2", "b"),
+    ]  # fmt: skip
+    assert read_exposures(tmp_path, end=NOON + timedelta(days=1)).num_rows == 4
+    assert ids(read_events(tmp_path)) == ["a"]
+    assert partition_days(tmp_path) == [NOON.date()]

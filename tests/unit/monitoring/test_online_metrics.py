@@ -11,8 +11,9 @@ from tests.fixtures import steady_shop as shop
 from endcap.monitoring.checks import Check
 from endcap.monitoring.online_metrics import check_online, judge_requests, quality
 from endcap.monitoring.windows import choose_windows
+from endcap.training.outcomes import label_exposures
 
-DAY = pd.Timedelta(days=1)
+DAY = timedelta(days=1)
 NOON = shop.week(0) + timedelta(hours=12)
 WINDOWS = choose_windows(shop.week(6), shop.week(5), interval_days=7, reference_days=28, first_event=shop.week(0))
 
@@ -22,6 +23,7 @@ def _shown(request_id: str, user_id: str | None, items: list[str], time: datetim
         "request_id": request_id,
         "user_id": user_id,
         "item_id": items,
+        "rank": range(1, len(items) + 1),
         "time": time,
         "model_version": model,
         "fallback": False,
@@ -39,27 +41,43 @@ def _events(*acts: dict[str, object]) -> pd.DataFrame:
 
 
 def test_a_hit_is_a_shown_item_bought_soon_after_or_by_its_request() -> None:
-    exposures = pd.concat([_shown(name, name, ["a", "b"]) for name in ("bought", "other", "before", "late", "named", "none")])
+    names = ("bought", "other", "before", "late", "named", "named late", "none")
     judged = judge_requests(
-        exposures,
+        pd.concat([_shown(name, name, ["a", "b"]) for name in names]),
         _events(
             _act("purchase", "bought", "b", NOON + timedelta(hours=2)),
             _act("purchase", "other", "c", NOON + timedelta(hours=2)),  # was not shown
             _act("purchase", "before", "a", NOON - timedelta(minutes=1)),
             _act("purchase", "late", "a", NOON + timedelta(hours=25)),
-            _act("purchase", "named", "a", NOON + timedelta(days=3), request_id="named"),
+            _act("purchase", "a stranger", "a", NOON + timedelta(hours=3), request_id="named"),
+            _act("purchase", "named late", "a", NOON + timedelta(days=3), request_id="named late"),
             _act("click", "none", "a", NOON + timedelta(minutes=1)),
         ),
         DAY,
+        WINDOWS.end,
     ).set_index("request_id")
     assert set(judged.index[judged["hit"]]) == {"bought", "named"}
-    assert set(judged.index[judged["clicked"]]) == {"none"}
+    assert set(judged.index[judged["clicked"]]) == {"bought", "named", "none"}  # who buys has acted on it
+
+
+def test_an_event_counts_for_one_slate_as_it_does_for_training() -> None:
+    earlier, later = NOON, NOON + timedelta(hours=1)
+    shown = pd.concat([_shown("r1", "u", ["a"], earlier), _shown("r2", "u", ["a"], later), _shown("r3", "u", ["b"], later)])
+    acts = (_act("click", "u", "a", later + timedelta(hours=1)), _act("click", "u", "b", later, request_id="r1"))
+    judged = judge_requests(shown, _events(*acts), DAY, WINDOWS.end)
+    labelled = label_exposures(shown.assign(surface="home"), _events(*acts), DAY, WINDOWS.end)
+    assert dict(zip(judged["request_id"], judged["clicked"], strict=True)) == {"r1": False, "r2": True, "r3": False}
+    assert dict(zip(labelled["request_id"], labelled["clicked"], strict=True)) == {"r1": False, "r2": True, "r3": False}
+
+
+def test_a_request_whose_time_is_not_up_is_not_judged_yet() -> None:
+    shown = pd.concat([_shown("r1", "u", ["a"]), _shown("r2", "u", ["a"], NOON + timedelta(hours=1))])
+    assert judge_requests(shown, _events(), DAY, NOON + DAY)["request_id"].tolist() == ["r1"]
 
 
 def test_an_unknown_shopper_is_judged_by_the_request_alone() -> None:
-    judged = judge_requests(
-        _shown("r1", None, ["a"]), _events(_act("purchase", "u", "a", NOON + timedelta(hours=1), request_id="r1")), DAY
-    )
+    act = _act("purchase", "u", "a", NOON + timedelta(hours=1), request_id="r1")
+    judged = judge_requests(_shown("r1", None, ["a"]), _events(act), DAY, WINDOWS.end)
     assert judged["hit"].tolist() == [True]
 
 
@@ -105,6 +123,6 @@ def test_quality_is_told_by_week_and_model() -> None:
 
 
 def test_nothing_shown_gives_no_check() -> None:
-    empty = judge_requests(_shown("r", "u", ["a"]).head(0), _events(), DAY)
+    empty = judge_requests(_shown("r", "u", ["a"]).head(0), _events(), DAY, WINDOWS.end)
     assert _check(empty) == []
     assert quality(empty, WINDOWS, previous=3).empty

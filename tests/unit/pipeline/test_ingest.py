@@ -20,7 +20,7 @@ from tests.fixtures.poison import poisoned
 from endcap import contracts
 from endcap.config import Settings
 from endcap.data.events import EventLog
-from endcap.data.partitions import read_events
+from endcap.data.partitions import read_events, read_exposures
 from endcap.data.versions import DatasetRepository
 from endcap.errors import BatchRejected, InputError
 from endcap.pipeline import ingest
@@ -98,6 +98,47 @@ def test_a_week_from_the_log_is_added_and_its_returns_reach_back(settings: Setti
     assert events["cancelled_at"].notna().sum() == 1
     assert events.loc["e-35", "cancelled_at"] == START + 8 * DAY  # the newest purchase before it
     assert made["cleaned"]["events"] == 2
+
+
+def slate(request_id: str, at: datetime, items: list[str]) -> list[dict[str, Any]]:
+    about = {"request_id": request_id, "user_id": "0" * 16, "surface": "home", "time": at, "score": 0.5, "propensity": 1.0}
+    about |= {"policy": "greedy", "model_version": "3", "fallback": False}
+    return [about | {"item_id": item, "rank": rank} for rank, item in enumerate(items, start=1)]
+
+
+def exposed(settings: Settings, folder: Path) -> list[str]:
+    """The requests of the newest version."""
+    DatasetRepository(settings.paths, settings.dvc_remote_url).checkout("latest", folder / "checkout")
+    return sorted(set(read_exposures(folder / "checkout")["request_id"].to_pylist()))
+
+
+def test_what_was_shown_goes_into_the_version_with_its_batch(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+    log.append(week())
+    log.append_exposures(slate("r1", START + DAY, ITEMS[:3]) + slate("r2", START + 8 * DAY, ITEMS[:2]))
+    take()
+    assert exposed(settings, tmp_path) == ["r1"]
+    log.append_exposures(slate("late", START + 2 * DAY, ITEMS[:1]))
+    take(land_tables(week(50, START + 7 * DAY), source="a file", settings=settings)["batch_id"])  # files carry them as well
+    assert exposed(settings, tmp_path) == ["late", "r1", "r2"]
+    card = DatasetRepository(settings.paths, settings.dvc_remote_url).latest()
+    assert (card.exposures, card.added_events) == (6, 40)
+
+
+def test_what_was_shown_waits_for_a_batch_that_makes_a_version(settings: Settings, log: EventLog, tmp_path: Path) -> None:
+    log.append_exposures(slate("r1", START + DAY, ITEMS[:3]))
+    assert take()["dataset_version"] is None  # no event came
+    log.append([*week(start=START + 7 * DAY).to_pylist(), row("x", START + 8 * DAY, price=200_000.0)])
+    with pytest.raises(BatchRejected):
+        take(start=START + 7 * DAY, end=START + 14 * DAY)
+    log.append(week(100, START + 14 * DAY))
+    take(start=START + 14 * DAY, end=START + 21 * DAY)
+    assert exposed(settings, tmp_path) == ["r1"]
+
+
+def test_a_version_of_a_shop_that_shows_nothing_is_as_before(settings: Settings, tmp_path: Path) -> None:
+    take(land_tables(week(), catalog(), source="history", settings=settings)["batch_id"])
+    assert exposed(settings, tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "checkout").iterdir()) == ["catalog.parquet", "dataset.json", "events"]
 
 
 def test_the_same_interval_again_gives_the_same_and_adds_nothing(settings: Settings, log: EventLog) -> None:

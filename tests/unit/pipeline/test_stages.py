@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from tests.fixtures.tiny_encoder import build_tiny_encoder
+from tests.fixtures.tiny_exposures import tiny_slates
 from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 from endcap.config import Params, project_root
-from endcap.contracts import dataset_event_schema
-from endcap.data.partitions import write_partitions
+from endcap.contracts import dataset_event_schema, exposure_schema
+from endcap.data.partitions import append_events, append_exposures, write_partitions
 from endcap.errors import DatasetError, TrainingError
+from endcap.models.behaviour import FILE, BehaviourModel
 from endcap.models.blend import BlendedRecommender
 from endcap.models.digest import digest
 from endcap.models.history import History
@@ -53,6 +55,21 @@ def write_dataset(root: Path, until: object = UNTIL, version: str = "dataset-1")
     write_partitions(pa.Table.from_pandas(events, schema=dataset_event_schema(), preserve_index=False), target)
     tiny_catalog().to_parquet(target / "catalog.parquet")
     (target / "dataset.json").write_text(json.dumps({"version": version, "interval_end": pd.Timestamp(until).isoformat()}))
+
+
+def shown_days(start: datetime, slates: int = 320) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(exposures, events) of 12 days, in the columns of a dataset version."""
+    shown, acts = tiny_slates(slates, start=start)
+    shown = shown.assign(score=0.5, propensity=1.0, policy="greedy", model_version="1", fallback=False)
+    acts = acts.assign(event_id=[f"act{start:%d}{number}" for number in range(len(acts))], price=1.0, country="France")
+    return shown, acts.assign(cancelled_at=pd.Series(pd.NaT, index=acts.index, dtype="datetime64[us, UTC]"))
+
+
+def show(root: Path, shown: pd.DataFrame, acts: pd.DataFrame) -> None:
+    """Add exposures and events to the dataset of a workspace."""
+    target = root / "data" / "dataset"
+    append_exposures(pa.Table.from_pandas(shown, schema=exposure_schema(), preserve_index=False), target)
+    append_events(pa.Table.from_pandas(acts, schema=dataset_event_schema(), preserve_index=False), target)
 
 
 def write_parent(root: Path, model: Path | None = None) -> None:
@@ -123,6 +140,53 @@ def test_an_update_starts_from_its_parent(tmp_path: Path, quick: Params) -> None
     history = [History(["item00"], [UNTIL])]
     assert np.corrcoef(child.score(history, UNTIL)[0], parent.score(history, UNTIL)[0])[0, 1] > 0.9
     assert not np.array_equal(child.score(history, UNTIL), parent.score(history, UNTIL))
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_what_was_shown_teaches_a_head_that_an_update_keeps_until_there_is_more(tmp_path: Path, quick: Params) -> None:
+    shown, acts = shown_days(UNTIL - timedelta(days=18))
+    write_dataset(tmp_path)
+    show(tmp_path, shown, acts)
+    write_parent(tmp_path)
+    metrics = run_all(tmp_path, quick)
+    given = pd.read_parquet(tmp_path / "work/prepared/exposures.parquet")
+    holdout = pd.Timestamp(json.loads((tmp_path / "work/prepared/split.json").read_text())["holdout_start"])
+    assert len(given) == (shown["time"] < holdout).sum() < len(shown)
+    config = json.loads((tmp_path / "work/model/config.json").read_text())
+    head = BehaviourModel.load(tmp_path / "work/model")
+    assert sum(config["behaviour"]["rows"].values()) == (shown["time"] <= holdout - timedelta(days=1)).sum()
+    assert metrics["behaviour.click.log_loss"] == config["behaviour"]["click"]["log_loss"]
+    assert metrics["behaviour.click.log_loss"] < metrics["behaviour.click.prior_log_loss"]
+    assert (tmp_path / "work/evaluation/plots/reliability.png").stat().st_size > 0
+    assert b"user0" not in (tmp_path / "work/model" / FILE).read_bytes()
+
+    shutil.move(tmp_path / "work", tmp_path / "first")
+    write_dataset(tmp_path, UNTIL + timedelta(days=4), "dataset-2")
+    show(tmp_path, shown, acts)
+    write_parent(tmp_path, tmp_path / "first/model")
+    again = run_all(tmp_path, quick)
+    told = json.loads((tmp_path / "work/model/config.json").read_text())["behaviour"]
+    assert "shown items since" in told["kept"]
+    assert told == {**config["behaviour"], "kept": told["kept"]}
+    assert again["behaviour.click.ece"] == metrics["behaviour.click.ece"]
+    assert (tmp_path / "work/model" / FILE).read_bytes() == (tmp_path / "first/model" / FILE).read_bytes()
+    assert head.tasks["click"].by == "head"
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_without_exposures_or_switched_off_there_is_no_head_and_the_model_says_why(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path)
+    write_parent(tmp_path)
+    run_all(tmp_path, quick)
+    told = json.loads((tmp_path / "work/model/config.json").read_text())["behaviour"]
+    assert "no exposure is old enough" in told["absent"]
+    show(tmp_path, *shown_days(UNTIL - timedelta(days=18)))
+    off = quick.model_copy(update={"behaviour": quick.behaviour.model_copy(update={"enabled": False})})
+    run_all(tmp_path, off)
+    told = json.loads((tmp_path / "work/model/config.json").read_text())["behaviour"]
+    assert told == {"absent": "off (params.yaml: behaviour.enabled)"}
+    assert not (tmp_path / "work/model" / FILE).exists()
+    assert not (tmp_path / "work/evaluation/plots/reliability.png").exists()
 
 
 @pytest.mark.usefixtures("no_encoder")
