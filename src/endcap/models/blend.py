@@ -147,6 +147,7 @@ class BlendedRecommender:
         rows = np.repeat(np.arange(batch.size), count)
         second_BK = self.rank_pairs(batch, dense, rows, codes_BK.ravel()).reshape(batch.size, count)
         kept_BK = np.take_along_axis(first_BI, codes_BK, axis=1)
+        keep_place(kept_BK, second_BK, self.counts.all_time[codes_BK] == 0)
         mixed_BK = self.mix[0] * kept_BK + self.mix[1] * second_BK
         behind = mixed_BK.min(axis=1, keepdims=True) - kept_BK.min(axis=1, keepdims=True) - 1
         scores = first_BI + behind
@@ -169,3 +170,14 @@ class BlendedRecommender:
         from endcap.models.model_files import load
 
         return load(directory)
+
+
+def keep_place(first_BK: Floats, second_BK: Floats, unseen_BK: npt.NDArray[np.bool_]) -> None:
+    """Give unseen items, in place, the second score that keeps their place of the first stage among the others.
+
+    Trees learn from what was taken: of an item that nobody has taken they know nothing.
+    """
+    for row in np.flatnonzero(unseen_BK.any(axis=1) & ~unseen_BK.all(axis=1)):
+        unseen = unseen_BK[row]
+        first, second = np.sort(first_BK[row, ~unseen]), np.sort(second_BK[row, ~unseen])
+        second_BK[row, unseen] = np.interp(first_BK[row, unseen], first, second)

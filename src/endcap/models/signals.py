@@ -20,7 +20,8 @@ LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
 HISTORY_DAYS = 28.0  # likeness "lately": an event so much older than the newest one weighs 1 / e
 EASE_SCALE = 300.0
 LIKENESS = ("collaborative", "collaborative_lately", "ease", "ease_lately")
-DENSE = ("sequence", "content", *LIKENESS, "popular", "recent", "rising")
+UNSEEN = ("unseen", "unseen_sequence", "unseen_content")  # of items that nobody has taken yet: the counts are silent there
+DENSE = ("sequence", "content", *LIKENESS, "popular", "recent", "rising", *UNSEEN)
 # Signals of items in the shopper's history. The first let a dense signal weigh otherwise there than for new items.
 OWN = (
     *(f"own_{name}" for name in DENSE),
@@ -56,13 +57,18 @@ class OwnSignals:
 def dense_signals(batch: HistoryBatch, counts: Counts, sequence_BI: Floats, content_BI: Floats) -> dict[str, Floats]:
     """The signals that every item has, by name; each (B, I) or (I,)."""
     recent = log_share(counts.recent)
+    sequence_BI = sequence_BI + np.float32(np.log(len(counts.all_time)))
+    unseen = (counts.all_time == 0).astype(np.float32)
     return {
-        "sequence": sequence_BI + np.float32(np.log(len(counts.all_time))),
+        "sequence": sequence_BI,
         "content": content_BI,
         **likeness_signals(batch, counts),
         "popular": log_share(counts.all_time),
         "recent": recent,
         "rising": log_share(counts.newest) - recent,
+        "unseen": unseen,
+        "unseen_sequence": unseen * np.maximum(sequence_BI, 0),  # 0: as likely as any other item
+        "unseen_content": unseen * content_BI,
     }
 
 

@@ -137,3 +137,24 @@ def test_digest_sees_every_byte_and_name(directory: Path, tmp_path: Path) -> Non
     assert digest(copy) != digest(directory)
     with pytest.raises(FileNotFoundError):
         digest(tmp_path / "nowhere")
+
+
+def test_an_item_that_nobody_has_taken_keeps_its_place_among_the_ranked() -> None:
+    first = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]], np.float32)
+    second = np.array([[10.0, -99.0, 30.0, 20.0], [-99.0, 3.0, 2.0, 1.0], [7.0, 8.0, 9.0, 1.0]], np.float32)
+    unseen = np.array([[False, True, False, False], [True, False, False, False], [False] * 4])
+    blend.keep_place(first, second, unseen)
+    assert 20 < second[0, 1] < 30  # second of four, and the best two others have 30 and 20
+    assert second[1, 0] == 3  # nothing stands above it
+    assert second[2].tolist() == [7, 8, 9, 1]
+
+
+def test_of_unseen_items_the_blend_hears_what_is_known(model: BlendedRecommender) -> None:
+    counts = dataclasses.replace(model.counts, all_time=np.where(np.arange(len(model.counts.all_time)) == 2, 0, 1))
+    batch = encode(HISTORIES, {item: code for code, item in enumerate(model.item_ids)}, UNTIL)
+    dense, _ = dataclasses.replace(model, counts=counts).signals(batch)
+    others = np.arange(len(model.item_ids)) != 2
+    assert dense["unseen"].tolist() == (~others).tolist()
+    for name, of in (("unseen_sequence", "sequence"), ("unseen_content", "content")):
+        assert not dense[name][:, others].any()
+        np.testing.assert_allclose(dense[name][:, 2], np.maximum(dense[of][:, 2], 0))

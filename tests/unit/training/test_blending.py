@@ -44,7 +44,7 @@ def hit_rate(weights: np.ndarray, examples: Examples) -> float:
 
 
 def test_learnt_weights_rank_new_shoppers_better() -> None:
-    learnt, fresh = learn_weights(shoppers(200), start_weights(), hold=1.0), shoppers(200, seed=1)
+    learnt, fresh = learn_weights(shoppers(500), start_weights(), hold=1.0), shoppers(1000, seed=1)
     assert hit_rate(learnt, fresh) > hit_rate(start_weights(), fresh) + 0.02
     assert learnt[RECENT, 0] > 3 * abs(learnt[SIGNALS.index("popular"), 0])
     assert learnt[OFTEN, 0] > 0.5
@@ -69,8 +69,10 @@ def test_ndcg_of_shoppers_by_hand() -> None:
 
 
 def test_few_shoppers_move_weights_less_than_many() -> None:
-    few, many = (learn_weights(shoppers(count), start_weights(), hold=50.0) for count in (4, 200))
-    assert np.abs(few - start_weights()).sum() < np.abs(many - start_weights()).sum()
+    """All but the height at which bought items enter: that is free, see order_repeats."""
+    held = np.arange(len(SIGNALS)) != BOUGHT
+    few, many = (learn_weights(shoppers(count), start_weights(), hold=50.0)[held] for count in (4, 200))
+    assert np.abs(few - start_weights()[held]).sum() < np.abs(many - start_weights()[held]).sum() / 2
 
 
 def test_the_same_examples_give_the_same_weights() -> None:
