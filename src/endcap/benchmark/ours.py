@@ -13,7 +13,7 @@ import pandas as pd
 from endcap.benchmark.measuring import Cost
 from endcap.benchmark.splits import Split
 from endcap.models.blend import BlendedRecommender
-from endcap.models.history import Floats, Scorer
+from endcap.models.history import Floats
 from endcap.models.signals import SIGNALS
 from endcap.training.fitting import fit_full
 from endcap.training.options import FitOptions
@@ -29,7 +29,7 @@ def blend_weights(model: BlendedRecommender) -> dict[str, Any]:
 
 def fit_ours(
     split: Split, text_IE: Floats | None, options: FitOptions, seed: int, progress: Callable[[str], None] = lambda _: None
-) -> tuple[Scorer, dict[str, Any]]:
+) -> tuple[BlendedRecommender, dict[str, Any]]:
     """A fitted recommender, and what it took: seconds, sequences/s, memory, epochs, hyper-parameters.
 
     `text_IE` None: ids only. The validation events choose the epoch and the blend; they are learnt only where the protocol

@@ -52,6 +52,8 @@ class Request:
     max_users: int | None = None  # judged, drawn at random; None: all
     mask_seen: bool = True
     out: Path | None = None
+    ablation: bool = False
+    cold_start: bool = False
 
 
 def run_quality(
@@ -63,8 +65,7 @@ def run_quality(
         InputError: a file cannot be used, or nobody can be judged.
     """
     begun = time.monotonic()
-    if not request.seeds and not request.baselines:
-        raise InputError("nothing to fit", field="seeds", value=0, action="Give at least one seed, or the baselines.")
+    check(request)
     ours = NAME if request.seeds else None
     events = read_events(request.interactions)
     items = read_items(request.items, events.items)
@@ -75,7 +76,7 @@ def run_quality(
     facts = describe(request, events, items, split)
     partial = PartialResults(request.out, {"data": facts, "params": params.model_dump(mode="json"), "options": options})
     text, text_facts = encode_texts(items, params, text_cache, progress)
-    plan = Plan(request.seeds, request.baselines, request.mask_seen)
+    plan = Plan(request.seeds, request.baselines, request.mask_seen, request.ablation, request.cold_start)
     runs = fit_all(split, text, options, plan, partial, progress)
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
     result = {
@@ -89,6 +90,21 @@ def run_quality(
         draw(result, request.out.with_suffix(".png"))
     partial.clear()
     return result
+
+
+def check(request: Request) -> None:
+    """See that what is asked for can be done.
+
+    Raises:
+        InputError: names what cannot.
+    """
+    if not request.seeds and not request.baselines:
+        raise InputError("nothing to fit", field="seeds", value=0, action="Give at least one seed, or the baselines.")
+    if (request.ablation or request.cold_start) and not request.seeds:
+        raise InputError("there is no Endcap to study", field="seeds", value=0, action="Give at least one seed.")
+    if request.ablation and request.protocol != LEAVE_ONE_OUT:
+        action = f"Use --protocol {LEAVE_ONE_OUT}: by time the fitted model has learnt what the parts would be weighed on."
+        raise InputError("parts cannot be taken out", field="ablation", value=request.protocol, action=action)
 
 
 def make_split(request: Request, events: EventTable, items: ItemTable, params: Params) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,9 @@ from endcap.benchmark.measuring import Cost
 from endcap.benchmark.ours import NAME, fit_ours
 from endcap.benchmark.partial import PartialResults
 from endcap.benchmark.splits import Split
+from endcap.benchmark.studies import ablations, cold_starts
 from endcap.benchmark.summary import Run
+from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, Scorer
 from endcap.training.options import FitOptions
 
@@ -28,12 +31,16 @@ class Plan:
     seeds: int
     baselines: bool
     mask_seen: bool
+    ablation: bool = False
+    cold_start: bool = False
 
 
 def fit_all(
     split: Split, text: Floats | None, options: FitOptions, plan: Plan, finished: PartialResults, progress: Progress
 ) -> list[Run]:
-    """A run for each baseline (they know no chance, so one seed) and for each seed of Endcap's own."""
+    """A run for each baseline (they know no chance, so one seed), for each seed of Endcap's own, and for what is studied of the
+    first of those.
+    """
 
     def run(name: str, seed: int, fit: Fit) -> Run:
         kept = finished.load(name, seed)
@@ -51,11 +58,21 @@ def fit_all(
     def show(line: str) -> None:
         progress(f"  {line}")
 
+    @functools.cache
+    def fitted(seed: int) -> tuple[BlendedRecommender, dict[str, Any]]:
+        return fit_ours(split, text, options, seed, show)
+
+    def first() -> BlendedRecommender:
+        return fitted(options.seed)[0]
+
     baselines = all_baselines(options.recent_days, text) if plan.baselines else {}
     seeds = range(options.seed, options.seed + plan.seeds)
+    studied = ablations(first, split, options) if plan.ablation else {}
+    studied |= cold_starts(first) if plan.cold_start else {}
     return [
         *(run(name, options.seed, partial(fit_baseline, one, split, plan, show)) for name, one in baselines.items()),
-        *(run(NAME, seed, partial(fit_ours, split, text, options, seed, show)) for seed in seeds),
+        *(run(NAME, seed, partial(fitted, seed)) for seed in seeds),
+        *(run(name, options.seed, fit) for name, fit in studied.items()),
     ]
 
 

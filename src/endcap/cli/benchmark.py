@@ -60,6 +60,8 @@ def quality(
         typer.Option(help="Judge at most so many users, drawn at random.  \\[default: all]", min=1, show_default=False),
     ] = None,
     mask_seen: Annotated[bool, typer.Option(help="Whether items that a user already had are left out of the ranking.")] = True,
+    ablation: Annotated[bool, typer.Option(help="Also Endcap without each of its parts (leave-one-out only).")] = False,
+    cold_start: Annotated[bool, typer.Option(help="Also Endcap on the newest 0, 1, 2, 5, 10 events of each history.")] = False,
 ) -> None:
     """Rank all items for every test user with Endcap and the baselines, and say how good each is, with intervals.
 
@@ -72,7 +74,9 @@ def quality(
     from endcap.pipeline.stages import fit_options
 
     params = load_params()
-    request = Request(interactions, items, protocol, split_at, seeds, baselines, max_users, mask_seen, out)
+    request = Request(
+        interactions, items, protocol, split_at, seeds, baselines, max_users, mask_seen, out, ablation, cold_start
+    )
     cache = load_settings().home / TEXT_CACHE
     result = run_quality(request, params, fit_options(params), cache, lambda line: typer.echo(line, err=True))
     _show(result)

@@ -25,7 +25,9 @@ SHOPPER = (
     "visits", *(f"visits_{days}" for days in WINDOWS_DAYS), "last_visit", "first_visit", "visit_gap",
     "items", "basket", "repeats", "looks",
 )  # fmt: skip
-FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *LIKENESS, "ease_rank")
+OPINIONS = (*LIKENESS, "content", "sequence")
+RANKED = ("ease", "sequence")
+FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *OPINIONS, *(f"{name}_rank" for name in RANKED))
 DAY_BITS = 20
 LOOKED_DAYS = 10.0
 
@@ -42,20 +44,19 @@ def features(
         targets: one flag a type code: which events count as taking an item; all others are looks.
         facts: of the items.
         rows, codes: (P,) distinct pairs, in any order.
-        dense: LIKENESS by name, each (B, I).
+        dense: OPINIONS by name, each (B, I); NaN where there is none, as of a sequential model that has learnt the answers.
     """
     items = len(facts.values)
     taken, looks = batch.of_types(targets), batch.of_types(~targets)
     visits = _Visits.of(taken)
-    likeness = [dense[name][rows, codes] for name in LIKENESS]
     result = np.empty((len(rows), len(FEATURES)), np.float32)
     columns = [
         *_pair(taken, visits, rows, codes, items),
         _looked(looks, rows * items + codes, items),
         *(column[rows] for column in _shopper(taken, looks, visits, items)),
         *facts.values[codes].T,
-        *likeness,
-        places(dense["ease"], rows, codes),
+        *(dense[name][rows, codes] for name in OPINIONS),
+        *(places(dense[name], rows, codes) for name in RANKED),
     ]
     for place, column in enumerate(columns):
         result[:, place] = column
@@ -147,13 +148,17 @@ def _shopper(taken: HistoryBatch, looks: HistoryBatch, visits: _Visits, items: i
     return [column.astype(np.float64) for column in columns]
 
 
-def places(values_BI: Floats, rows: Ints, codes: Ints) -> Ints:
-    """(P,) the place of each pair among all items of its shopper, the highest value first; ties by the lower code.
+def places(values_BI: Floats, rows: Ints, codes: Ints) -> Numbers:
+    """(P,) how many items of the shopper have a higher value than each pair; NaN for the place of NaN.
 
     >>> places(np.array([[1.0, 5.0, 2.0]]), np.array([0, 0]), np.array([0, 1])).tolist()
-    [2, 0]
+    [2.0, 0.0]
     """
-    order = np.argsort(-values_BI, axis=1, kind="stable")
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(values_BI.shape[1]), order.shape), axis=1)
-    return np.asarray(ranks[rows, codes])
+    wanted = values_BI[rows, codes]
+    result = np.full(len(rows), np.nan)
+    order = np.argsort(rows, kind="stable")
+    bounds = np.searchsorted(rows[order], np.arange(len(values_BI) + 1))
+    for values, first, last in zip(np.sort(values_BI, axis=1), bounds[:-1], bounds[1:], strict=True):
+        own = order[first:last]
+        result[own] = len(values) - np.searchsorted(values, wanted[own], side="right")
+    return np.where(np.isnan(wanted), np.nan, result)

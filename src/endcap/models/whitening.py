@@ -44,6 +44,11 @@ class Whitening:
         whitened[~vectors_NE.any(axis=1)] = 0.0
         return np.asarray(whitened, np.float32)
 
+    def undo(self, whitened_ND: Floats) -> Floats:
+        """(N, D) → (N, E) of length one: from the mean in the direction that was whitened; zero stays zero."""
+        plain = whitened_ND @ np.linalg.pinv(self.projection)
+        return np.asarray(plain / np.maximum(np.linalg.norm(plain, axis=1, keepdims=True), 1e-9), np.float32)
+
 
 def fit_whitening(vectors_NE: Floats, dims: int | None = None) -> Whitening | None:
     """Fit on the distinct rows that are not zero; None when there are too few. `dims` keeps the widest directions only."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from endcap.data.versions import DatasetRepository
     from endcap.models.blend import BlendedRecommender
     from endcap.models.history import Floats
+    from endcap.models.text_space import TextSpace
     from endcap.monitoring.watch import Watched
     from endcap.monitoring.windows import Windows
     from endcap.release.registry import Registry
@@ -117,9 +118,10 @@ def _watch(
         events, catalog = _read(folder / "dataset", windows)
     exposures = _exposures(settings, windows, params.monitoring.online_intervals)
     targets = tuple(np.asarray(TYPES)[champion.target_types].tolist())
-    known = Champion(champion, champion.items, np.asarray(champion.model.state_dict()["text"]), targets)
+    space = _text_space(params, champion, model_dir)
+    known = Champion(champion, champion.items, unwhitened(space, champion.model.text.numpy()), targets)
     shown = _check_exposures(settings, params, card, exposures, catalog, windows)
-    encode = _encoder(settings, params, champion, model_dir)
+    encode = _encoder(settings, params, space)
     return windows, watch(events, catalog, exposures, known, windows, params.monitoring, encode), shown
 
 
@@ -184,22 +186,30 @@ def _check_exposures(
     return {"warnings": found, "exposures_url": f"{settings.reports_url}/drift/{card.version}/{result.report.name}"}
 
 
-def _encoder(
-    settings: Settings, params: Params, champion: BlendedRecommender, model_dir: Path
-) -> Callable[[pd.DataFrame], Floats]:
-    """Into the champion's own text space, with the cache that training keeps."""
-    from endcap.data.item_text import item_texts
+def _text_space(params: Params, champion: BlendedRecommender, model_dir: Path) -> TextSpace:
+    """The champion's own."""
     from endcap.models.text_space import TextSpace, load_space
 
-    options = params.encode
-    older = TextSpace(str(champion.config.get("encoder", options.model)), options.max_tokens)  # from before it was kept
-    space, cache = load_space(model_dir) or older, settings.home / TEXT_CACHE
+    of_its_time = str(champion.config.get("encoder", params.encode.model))  # a model from before spaces were kept
+    return load_space(model_dir) or TextSpace(of_its_time, params.encode.max_tokens)
+
+
+def unwhitened(space: TextSpace, vectors: Floats) -> Floats:
+    """Whitening makes all directions equally wide; what is bought drifts along the wide ones (docs/adr/0008)."""
+    return space.whitening.undo(vectors) if space.whitening else vectors
+
+
+def _encoder(settings: Settings, params: Params, space: TextSpace) -> Callable[[pd.DataFrame], Floats]:
+    """Into a text space as it is without its whitening, with the cache that training keeps."""
+    from endcap.data.item_text import item_texts
+
+    options, cache = params.encode, settings.home / TEXT_CACHE
 
     def encode(catalog: pd.DataFrame) -> Floats:
         vectors, left = space.encode(item_texts(catalog), options.batch_size, cache, ENCODE_SECONDS)
         if left:
             log.warning("texts left out of the drift check", extra={"left": left, "seconds": ENCODE_SECONDS})
-        return vectors
+        return unwhitened(space, vectors)
 
     return encode
 

@@ -20,6 +20,7 @@ from endcap.errors import TrainingError
 from endcap.evaluation.protocol import Period, histories_at, score_period
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
+from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
@@ -38,7 +39,6 @@ PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked bef
 MAX_PERIOD_USERS = 2000
 FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
 REPORTED_K = 10
-FRESH_MIX = (0.5, 0.5)  # of both stages, before anything is learnt
 
 
 @dataclass(slots=True)
@@ -92,9 +92,12 @@ def fit_full(
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
     )
-    model.ranker = learn_ranker(interactions, cut, RankingOptions(seed=options.seed), progress)
-    model.mix = (1.0, 0.0) if model.ranker is None else FRESH_MIX
-    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD)
+
+    def rank(newest: datetime) -> Ranker | None:
+        end = newest if absorb_validation else cut
+        return learn_ranker(model, interactions, end, RankingOptions(seed=options.seed), progress, heard_from=cut)
+
+    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, rank)
     if not absorb_validation:
         finish(model, interactions, cut, options)
         return Fitted(model, curve, validation)
@@ -134,42 +137,46 @@ def item_table(catalog: pd.DataFrame, network: SequenceModel) -> pd.DataFrame:
 
 
 def learn_blend(
-    model: BlendedRecommender, interactions: Interactions, start: datetime, end: datetime, options: FitOptions, hold: float
+    model: BlendedRecommender,
+    interactions: Interactions,
+    start: datetime,
+    end: datetime,
+    options: FitOptions,
+    hold: float,
+    rank: Callable[[datetime], Ranker | None] | None = None,
 ) -> pd.DataFrame:
     """Learn the blend's weights on [start, end), slice by slice, each counted as of its start.
 
-    Returns how the newest slice was ranked (rows of evaluation.protocol) by weights that had not learnt it. If it is the only
-    slice and the weights are untouched, half of its shoppers are learnt to rank the other half, which is what is returned.
-    A little too rosy: a full fit chose its epoch on these days. The gates judge on the hold-out, which nothing has seen.
+    `rank` (of a full fit) learns the second stage up to the newest slice, on which the mix of the stages is chosen: neither
+    the trees nor the weights have learnt it then. If it is the only slice, the weights learn half of its shoppers first.
+
+    Returns how that slice, or its other half, was ranked (rows of evaluation.protocol) by weights that had not learnt it.
+    A little too rosy: a full fit chose its epoch and mix there. The gates judge on the hold-out, which nothing has seen.
     """
-    origin, slices = model.weights.copy(), _slices(start, end)
-
-    def learn(learnt: list[Example]) -> None:
-        packed = pack(learnt)
-        model.weights = learn_weights(packed, origin, hold)
-        if model.ranker is not None and hold == FULL_HOLD:  # an update has too few shoppers to choose again
-            model.mix = choose_mix(packed, model.weights)
-
+    origin = model.weights.copy()
     examples: list[Example] = []
     ranked = pd.DataFrame()
-    for moment, stop in slices:
+    for moment, stop in _slices(start, end):
         period = _period(interactions, moment, stop, options.seed)
+        if stop == end and rank is not None:
+            model.ranker = rank(moment)
         if not period.user_ids:
             continue
         model.counts = count(interactions, moment, options.recent_days)
         fresh = make_examples(model, period.histories, period.taken, moment, options.seed)
         if stop == end:
-            judged = period
-            earlier = examples
-            if not examples and hold == FULL_HOLD:
-                earlier, judged = fresh[::2], period.part(slice(1, None, 2))
+            earlier, judged, apart = examples, fresh, period
+            if not examples and rank is not None:
+                earlier, judged, apart = fresh[::2], fresh[1::2], period.part(slice(1, None, 2))
             if earlier:
-                learn(earlier)
-            ranked = score_period("blend", model, judged, REPORTED_K)
+                model.weights = learn_weights(pack(earlier), origin, hold)
+            if model.ranker is not None and rank is not None and judged:
+                model.mix = choose_mix(pack(judged), model.weights)
+            ranked = score_period("blend", model, apart, REPORTED_K)
             model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
         examples += fresh
     if examples:
-        learn(examples)
+        model.weights = learn_weights(pack(examples), origin, hold)
     return ranked
 
 

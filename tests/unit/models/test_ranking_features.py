@@ -8,7 +8,7 @@ import pytest
 from endcap.data.features import TYPE_CODES, TYPES
 from endcap.models.history import HistoryBatch
 from endcap.models.item_facts import ITEM_FACTS, ItemFacts
-from endcap.models.ranking_features import FEATURES, LIKENESS, features, places
+from endcap.models.ranking_features import FEATURES, OPINIONS, features, places
 
 ITEMS = 4
 BUY, VIEW = TYPE_CODES["purchase"], TYPE_CODES["view"]
@@ -24,7 +24,7 @@ def batch(*events: tuple[int, int, float, int], size: int = 2) -> HistoryBatch:
 
 def likeness(size: int = 2, items: int = ITEMS) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(size, items)).astype(np.float32) for name in LIKENESS}
+    return {name: rng.normal(size=(size, items)).astype(np.float32) for name in OPINIONS}
 
 
 # Shopper 0 bought item 1 forty, twenty (twice) and five days ago, item 2 twenty and two days ago; shopper 1 only looked.
@@ -88,4 +88,9 @@ def test_empty_histories_have_features(size: int, items: int) -> None:
 
 def test_a_place_is_among_all_items_of_the_shopper() -> None:
     values = np.array([[1, 2, 0, 2], [3, 3, 4, 0]], np.float32)
-    assert places(values, np.array([0, 0, 0, 1, 1]), np.array([1, 3, 2, 1, 2])).tolist() == [0, 1, 3, 2, 0]  # ties by the code
+    rows, codes = np.array([0, 1, 0, 1, 0]), np.array([1, 2, 3, 1, 2])
+    assert places(values, rows, codes).tolist() == [0, 0, 0, 1, 3]  # equal values share a place
+
+
+def test_what_nobody_said_has_no_place() -> None:
+    assert np.isnan(places(np.full((1, 3), np.nan, np.float32), np.array([0, 0]), np.array([2, 0]))).all()

@@ -79,3 +79,13 @@ def test_vectors_of_another_width_are_refused() -> None:
     assert whitening
     with pytest.raises(TrainingError, match=r"fitted on vectors of 6 dimensions.*got 4"):
         whitening.apply(np.ones((2, 4), np.float32))
+
+
+def test_undone_vectors_point_from_the_mean_where_they_did() -> None:
+    vectors = np.concatenate([narrow_cone(), np.zeros((1, 6), np.float32)])
+    whitening = fit_whitening(vectors)
+    assert whitening
+    undone = whitening.undo(whitening.apply(vectors))
+    centred = vectors[:-1] - whitening.mean
+    np.testing.assert_allclose(undone[:-1], centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-4)
+    assert not undone[-1].any()
