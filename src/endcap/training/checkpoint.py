@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +35,7 @@ class Checkpoint:
         """Write the state after an epoch."""
         if self.path is None:
             return
-        groups: dict[str, Mapping[str, Tensor]] = {"model": dict(model.named_parameters()), "best": best}
-        groups["average"] = average.weights
+        groups = {"model": dict(model.named_parameters()), "best": best, "average": average.weights}
         tensors = {f"{group}/{name}": weight for group, weights in groups.items() for name, weight in weights.items()}
         facts = {"key": self.key, "curve": json.dumps(dataclasses.asdict(curve)), "averaged_steps": str(average.steps)}
         write_tensors(self.path, tensors | optimiser_tensors(optimiser), facts)
