@@ -1,7 +1,8 @@
 """The behaviour head of a fit: learnt from what was shown in the days that the recommender has not learnt, judged on their end.
 
-…the recommender knows… | …learn… | …calibrate… | …judge… | end of training. Nothing of the last part stops, chooses or
-calibrates the head that is saved. Here is what came of it, head or reason; how a head learns is in behaviour.py.
+…the network knows… | …learn… | …calibrate… | …judge… | end of training. Nothing of the last part stops, chooses or
+calibrates the head that is saved. Each week is seen with counts as of its start, since that is how fresh they are when served:
+with older ones the head would say too much of newer ones. Here is what came of it; how a head learns is in behaviour.py.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from endcap.data.features import Interactions
 from endcap.errors import TrainingError
 from endcap.evaluation.calibration import calibration_error, log_losses, reliability
 from endcap.models.behaviour import BehaviourModel
+from endcap.models.behaviour_features import BehaviourFeatures, Features
 from endcap.models.item_rates import ItemRates
 from endcap.training.behaviour import TASKS, fit_head
 from endcap.training.counting import count
-from endcap.training.exposures import LEARN_SHARE, OUTCOMES, Table, learn_rows, make_table, newest_rows
+from endcap.training.exposures import LEARN_SHARE, OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
 from endcap.training.outcomes import label_exposures
+from endcap.training.weeks import weeks
 
 if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
@@ -62,27 +65,27 @@ def learn_behaviour(
 ) -> LearntBehaviour:
     """A head for `model` from what was shown in [since, until), which the network must not have learnt yet.
 
-    What the model counts is counted as of `since`, so that no score knows an outcome; `model` itself stays as it is. Too
-    little to learn from, or nothing found, is no error: the parent's head is kept, or there is none, and the facts say why.
+    What the model counts is counted anew for each week, so that no count knows an outcome of its week; `model` itself stays
+    as it is. Too little to learn from, or nothing found, is no error: the parent's head is kept, or there is none, and the
+    facts say why.
     """
     try:
         shown = _labelled(days, since, until)
         early = learn_rows(shown["time"], 1 - JUDGE_SHARE)
         before, after = (shown[side].reset_index(drop=True) for side in (early, ~early))
         known = _rates(before[before["time"] + days.attribution <= after["time"].iloc[0]])
-        then = replace(model, counts=count(interactions, since, recent_days))
-        table = make_table(then, before, interactions, days.attribution)
-        learn = learn_rows(before["time"], LEARN_SHARE)
-        head = fit_head(table.features, table.outcomes, learn, seed=days.seed, progress=progress)
+        outcomes, learn = shown[OUTCOMES].to_numpy(np.float64), learn_rows(before["time"], LEARN_SHARE)
+        features = _features(model, days, interactions, weeks(since, until), recent_days, (before, after), known)
+        head = fit_head(features.rows(early), outcomes[early], learn, seed=days.seed, progress=progress)
         if all(task.by == "rate" for task in head.tasks.values()):
             told = "; ".join(f"{name}: {task.reason}" for name, task in head.tasks.items())
             raise TrainingError(told, field="behaviour head", action="It is tried again when more was shown.")
-        judged = make_table(then, after, interactions, days.attribution, known)
     except TrainingError as error:
         return _without(model, days, str(error))
     rows = {"learn": int(learn.sum()), "calibrate": int((~learn).sum()), "judge": len(after)}
     span = {"first": shown["time"].iloc[0].isoformat(), "last": shown["time"].iloc[-1].isoformat()}
-    return LearntBehaviour(replace(head, rates=_rates(shown)), {"rows": rows, **span, **_figures(head, judged, known)})
+    figures = _figures(head, Table(features.rows(~early), outcomes[~early], after), known)
+    return LearntBehaviour(replace(head, rates=_rates(shown)), {"rows": rows, **span, **figures})
 
 
 def _labelled(days: ShownDays, since: datetime, until: datetime) -> pd.DataFrame:
@@ -95,6 +98,27 @@ def _labelled(days: ShownDays, since: datetime, until: datetime) -> pd.DataFrame
             action=f"A behaviour head takes {days.min_rows} (params.yaml: behaviour.min_rows).",
         )
     return shown
+
+
+def _features(
+    model: BlendedRecommender,
+    days: ShownDays,
+    interactions: Interactions,
+    spans: list[tuple[datetime, datetime]],
+    recent_days: float,
+    parts: tuple[pd.DataFrame, pd.DataFrame],
+    known: ItemRates,
+) -> Features:
+    """Of both parts, one after the other. Rates of items run along with the first and stand still (`known`) in the second."""
+    before, after = parts
+    counts_N3 = np.vstack([running(before, days.attribution), known.of(after["item_id"].to_numpy())])
+    shown, blocks = pd.concat(parts, ignore_index=True), []
+    for start, end in spans:
+        rows = ((shown["time"] >= pd.Timestamp(start)) & (shown["time"] < pd.Timestamp(end))).to_numpy()
+        if rows.any():
+            then = BehaviourFeatures(replace(model, counts=count(interactions, start, recent_days)))
+            blocks.append(then.make(slates_of(shown[rows], interactions), counts_N3[rows], known.means()))
+    return Features(blocks[0].names, np.vstack([block.values for block in blocks]))
 
 
 def _rates(shown: pd.DataFrame) -> ItemRates:

@@ -76,12 +76,17 @@ def make_table(
     """
     outcomes = shown[OUTCOMES].to_numpy(np.float64)
     if known is None:
-        codes, times = pd.factorize(shown["item_id"])[0], column_microseconds(shown["time"])
-        counts = running_counts(codes, times, times - to_us(attribution), outcomes)
+        counts = running(shown, attribution)
         means = ItemRates.count(shown["item_id"].to_numpy(), outcomes).means()
     else:
         counts, means = known.of(shown["item_id"].to_numpy()), known.means()
     return Table(BehaviourFeatures(model).make(slates_of(shown, interactions), counts, means), outcomes, shown)
+
+
+def running(shown: pd.DataFrame, attribution: timedelta) -> npt.NDArray[np.float64]:
+    """(N, 3) how often each row's item was shown, clicked, purchased before, each outcome counting once its time was up."""
+    codes, times = pd.factorize(shown["item_id"])[0], column_microseconds(shown["time"])
+    return running_counts(codes, times, times - to_us(attribution), shown[OUTCOMES].to_numpy(np.float64))
 
 
 def slates_of(shown: pd.DataFrame, interactions: Interactions) -> list[ShownSlate]:

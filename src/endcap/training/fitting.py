@@ -33,9 +33,9 @@ from endcap.training.ranking import RankingOptions, learn_ranker
 from endcap.training.schedule import Curve
 from endcap.training.sequences import make_sequences
 from endcap.training.trainer import train
+from endcap.training.weeks import weeks
 
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "available_from", "seen_in_training")
-PERIOD_DAYS = 7  # the blend is judged in slices of this length, each ranked before it is learnt
 MAX_PERIOD_USERS = 2000
 FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
 REPORTED_K = 10
@@ -156,7 +156,7 @@ def learn_blend(
     origin = model.weights.copy()
     examples: list[Example] = []
     ranked = pd.DataFrame()
-    for moment, stop in _slices(start, end):
+    for moment, stop in weeks(start, end):
         period = _period(interactions, moment, stop, options.seed)
         if stop == end and rank is not None:
             model.ranker = rank(moment)
@@ -178,16 +178,6 @@ def learn_blend(
     if examples:
         model.weights = learn_weights(pack(examples), origin, hold)
     return ranked
-
-
-def _slices(start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
-    """Weeks that end at `end`; the first may be shorter."""
-    week = timedelta(days=PERIOD_DAYS)
-    found = []
-    while end > start:
-        found.append((max(start, end - week), end))
-        end -= week
-    return found[::-1]
 
 
 def _period(interactions: Interactions, start: datetime, end: datetime, seed: int) -> Period:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import pytest
 from tests.fixtures.tiny_exposures import tiny_slates
 from tests.fixtures.tiny_model import UNTIL, tiny_events, tiny_model
 
-from endcap.data.features import interactions_from_events
+from endcap.data.features import Interactions, interactions_from_events
 from endcap.models.behaviour import BehaviourModel
 from endcap.models.blend import BlendedRecommender
+from endcap.models.signals import Counts
+from endcap.training import behaviour_days
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.counting import count
 
@@ -77,6 +79,18 @@ def test_no_count_knows_an_outcome(model: BlendedRecommender, learnt: LearntBeha
     later = replace(model, counts=count(knowing, END, RECENT_DAYS))
     assert weights(learn(later, days()).head) == weights(learnt.head)
     np.testing.assert_array_equal(later.counts.all_time, count(knowing, END, RECENT_DAYS).all_time)  # left as it was
+
+
+def test_each_week_is_counted_as_of_its_start(model: BlendedRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = []
+
+    def spied(known: Interactions, moment: datetime, recent: float) -> Counts:
+        moments.append(moment)
+        return count(known, moment, recent)
+
+    monkeypatch.setattr(behaviour_days, "count", spied)
+    learn(model, days(), until=UNTIL + 16 * DAY)
+    assert moments == [UNTIL, UNTIL + 2 * DAY, UNTIL + 9 * DAY]  # weeks that end with training, the first cut short
 
 
 def test_only_the_days_that_are_new_count(model: BlendedRecommender) -> None:
