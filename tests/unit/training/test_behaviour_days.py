@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from endcap.data.features import Interactions, interactions_from_events
 from endcap.models.behaviour import BehaviourModel
 from endcap.models.blend import BlendedRecommender
 from endcap.models.signals import Counts
-from endcap.training import behaviour_days
+from endcap.training import behaviour_days, weeks
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.counting import count
 
@@ -52,6 +53,10 @@ def learnt(model: BlendedRecommender) -> LearntBehaviour:
 def weights(head: BehaviourModel | None) -> list[float]:
     assert head
     return [*head.linear.ravel(), *head.offset, *head.calibrate_click.numbers, *head.calibrate_purchase.numbers]
+
+
+def test_examples_in_the_docs_hold() -> None:
+    assert doctest.testmod(weeks).failed == 0
 
 
 def test_it_tells_shown_items_apart_better_than_their_rates(learnt: LearntBehaviour) -> None:
