@@ -19,7 +19,7 @@ from endcap.benchmark.splits import Split
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History, HistoryBatch, Scorer, encode
 from endcap.models.ranker import Ranker
-from endcap.models.signals import UNSEEN, Counts
+from endcap.models.signals import UNSEEN
 from endcap.training.counting import count
 from endcap.training.fitting import FULL_HOLD, learn_blend
 from endcap.training.options import FitOptions
@@ -44,8 +44,8 @@ class Silenced(BlendedRecommender):
 
     silent: frozenset[str] = field(default_factory=frozenset)
 
-    def dense(self, batch: HistoryBatch, counts: Counts, *, heard: bool = True) -> dict[str, Floats]:
-        signals = super().dense(batch, counts, heard=heard)
+    def dense(self, batch: HistoryBatch) -> dict[str, Floats]:
+        signals = super().dense(batch)
         return {name: np.zeros_like(values) if name in self.silent else values for name, values in signals.items()}
 
 
@@ -61,7 +61,7 @@ class SequenceAlone:
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
         batch = encode(histories, {item: code for code, item in enumerate(self.item_ids)}, now)
-        return self.model.dense(batch, self.model.counts)["sequence"]
+        return self.model.dense(batch)["sequence"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,9 +117,7 @@ def _relearnt(
     left = Silenced(whole.items, whole.model, whole.counts, whole.target_types, silent=silent)
 
     def rank(_: datetime) -> Ranker | None:
-        return (
-            learn_ranker(left, split.known, split.validation_start, RankingOptions(seed=options.seed)) if second_stage else None
-        )
+        return learn_ranker(split.known, split.validation_start, RankingOptions(seed=options.seed)) if second_stage else None
 
     with Cost() as cost:
         learn_blend(left, split.known, split.validation_start, split.test_start, options, FULL_HOLD, rank)

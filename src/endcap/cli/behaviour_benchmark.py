@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-WIDTH = 130  # of the table where there is no terminal
+from endcap.cli.figures import show_figures
 
 
 def behaviour(
@@ -45,23 +45,22 @@ def behaviour(
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
+    header = ("model", "log loss", "95 %", "Brier", "ECE", "95 %", "head less this, 95 %")
     for case in result["cases"]:
         for name, task in case["tasks"].items():
             title = f"{case['name']}, seed {case['seed']}: {name}, {case['positives'][name]:,} of {case['rows']['test']:,}"
-            table = Table("model", "log loss", "95 %", "Brier", "ECE", "95 %", "head less this, 95 %", title=title)
+            rows = []
             for model, row in task["models"].items():
                 gap = task["head_minus"].get(model)
-                table.add_row(
-                    model,
-                    f"{row['log_loss']:.5f}",
-                    f"{row['log_loss_low']:.4f}-{row['log_loss_high']:.4f}",
-                    f"{row['brier']:.5f}",
-                    f"{row['ece']:.4f}",
-                    f"{row['ece_low']:.4f}-{row['ece_high']:.4f}",
-                    f"{gap['difference']:+.5f} [{gap['low']:+.5f}, {gap['high']:+.5f}]" if gap else "",
+                rows.append(
+                    [
+                        model,
+                        f"{row['log_loss']:.5f}",
+                        f"{row['log_loss_low']:.4f}-{row['log_loss_high']:.4f}",
+                        f"{row['brier']:.5f}",
+                        f"{row['ece']:.4f}",
+                        f"{row['ece_low']:.4f}-{row['ece_high']:.4f}",
+                        f"{gap['difference']:+.5f} [{gap['low']:+.5f}, {gap['high']:+.5f}]" if gap else "",
+                    ]
                 )
-            Console(highlight=False, width=None if console.is_terminal else WIDTH).print(table)
+            show_figures(title, header, rows)

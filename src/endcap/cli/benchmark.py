@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from endcap.cli.behaviour_benchmark import behaviour
+from endcap.cli.figures import show_figures
 from endcap.cli.updates_benchmark import updates
 
 PANEL = "Benchmarks"
 TEXT_CACHE = "text-vectors"
-WIDTH = 150  # of the table where there is no terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -85,17 +85,9 @@ def quality(
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from endcap.benchmark.summary import table_rows
 
     header, *rows = table_rows(result["models"])
     facts = result["protocol"]
-    table = Table(title=f"{facts['name']}: {facts['judged_users']:,} users, {facts['ranked_items']:,} items")
-    for column in header:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in rows:
-        table.add_row(*row, style="bold" if row[0] == result["ours"] else "")
-    console = Console(highlight=False)
-    Console(highlight=False, width=None if console.is_terminal else WIDTH).print(table)
+    title = f"{facts['name']}: {facts['judged_users']:,} users, {facts['ranked_items']:,} items"
+    show_figures(title, header, rows, result["ours"])

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-WIDTH = 150  # of the table where there is no terminal
+from endcap.cli.figures import show_figures
 
 
 def updates(
@@ -71,22 +71,12 @@ def _day(text: str) -> datetime:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from endcap.benchmark.update_figures import table_rows
 
     header, *rows = table_rows(result)
     protocol = result["protocol"]
-    table = Table(
-        title=f"{len(protocol['weeks'])} weeks from {protocol['weeks'][0]}, {sum(protocol['shoppers']):,} shopper-weeks"
-    )
-    for column in header:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in rows:
-        table.add_row(*row, style="bold" if row[0] == result["ours"] else "")
-    console = Console(highlight=False)
-    Console(highlight=False, width=None if console.is_terminal else WIDTH).print(table)
+    title = f"{len(protocol['weeks'])} weeks from {protocol['weeks'][0]}, {sum(protocol['shoppers']):,} shopper-weeks"
+    show_figures(title, header, rows, result["ours"])
     for line in summary_lines(result):
         typer.echo(line)
 

@@ -118,14 +118,14 @@ class BlendedRecommender:
 
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
         """The signals before they are weighed."""
-        dense = self.dense(batch, self.counts)
+        dense = self.dense(batch)
         return dense, own_signals(batch, self.target_types, dense, len(self._index), self.counts.typical_gap_days)
 
-    def dense(self, batch: HistoryBatch, counts: Counts, *, heard: bool = True) -> dict[str, Floats]:
-        """The signals that every item has, with these counts. Not `heard`: the sequential model's are NaN."""
-        shape = (batch.size, len(self._index))
-        sequence = self.model.score(batch, self._vectors) if heard else np.full(shape, np.nan, np.float32)
-        return dense_signals(batch, counts, sequence, likeness(held_lately(batch, shape[1]), self._text))
+    def dense(self, batch: HistoryBatch) -> dict[str, Floats]:
+        """The signals that every item has, each (B, I) or (I,)."""
+        sequence = self.model.score(batch, self._vectors)
+        content = likeness(held_lately(batch, len(self._index)), self._text)
+        return dense_signals(batch, self.counts, sequence, content)
 
     def rank_pairs(self, batch: HistoryBatch, dense: dict[str, Floats], rows: Ints, codes: Ints) -> Floats:
         """(P,) the second stage's scores of pairs, zero without one; only differences within a shopper mean anything."""

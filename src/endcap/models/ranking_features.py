@@ -25,9 +25,7 @@ SHOPPER = (
     "visits", *(f"visits_{days}" for days in WINDOWS_DAYS), "last_visit", "first_visit", "visit_gap",
     "items", "basket", "repeats", "looks",
 )  # fmt: skip
-OPINIONS = (*LIKENESS, "content", "sequence")
-RANKED = ("ease", "sequence")
-FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *OPINIONS, *(f"{name}_rank" for name in RANKED))
+FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *LIKENESS, "ease_rank")
 DAY_BITS = 20
 LOOKED_DAYS = 10.0
 
@@ -44,19 +42,20 @@ def features(
         targets: one flag a type code: which events count as taking an item; all others are looks.
         facts: of the items.
         rows, codes: (P,) distinct pairs, in any order.
-        dense: OPINIONS by name, each (B, I); NaN where there is none, as of a sequential model that has learnt the answers.
+        dense: LIKENESS by name, each (B, I).
     """
     items = len(facts.values)
     taken, looks = batch.of_types(targets), batch.of_types(~targets)
     visits = _Visits.of(taken)
+    likeness = [dense[name][rows, codes] for name in LIKENESS]
     result = np.empty((len(rows), len(FEATURES)), np.float32)
     columns = [
         *_pair(taken, visits, rows, codes, items),
         _looked(looks, rows * items + codes, items),
         *(column[rows] for column in _shopper(taken, looks, visits, items)),
         *facts.values[codes].T,
-        *(dense[name][rows, codes] for name in OPINIONS),
-        *(places(dense[name], rows, codes) for name in RANKED),
+        *likeness,
+        places(dense["ease"], rows, codes),
     ]
     for place, column in enumerate(columns):
         result[:, place] = column

@@ -96,10 +96,11 @@ class SequenceModel(nn.Module):
     def item_vectors(self, codes_N: Tensor | None = None, keep_id_I: Tensor | None = None) -> Tensor:
         """(N, D) of these items, (I, D) of all. `keep_id_I` false: by its text alone (so is every item unseen in training)."""
         keep = self.seen if keep_id_I is None else self.seen & keep_id_I
-        ids, text = self.ids, self.text
+        ids: Tensor = self.ids
+        text = self.text
         if codes_N is not None:
             keep, ids = keep[codes_N], functional.embedding(codes_N, ids)
-        vectors: Tensor = ids * keep[:, None]
+        vectors = ids * keep[:, None]
         if self.text_projection is not None:
             own: Tensor = self.text_projection(text if codes_N is None else text.index_select(0, codes_N))
             vectors = vectors + own

@@ -35,7 +35,8 @@ class Checkpoint:
         """Write the state after an epoch."""
         if self.path is None:
             return
-        groups = {"model": dict(model.named_parameters()), "best": best, "average": average.weights}
+        groups: dict[str, dict[str, Tensor]] = {"best": best, "average": average.weights}
+        groups["model"] = dict(model.named_parameters())
         tensors = {f"{group}/{name}": weight for group, weights in groups.items() for name, weight in weights.items()}
         facts = {"key": self.key, "curve": json.dumps(dataclasses.asdict(curve)), "averaged_steps": str(average.steps)}
         write_tensors(self.path, tensors | optimiser_tensors(optimiser), facts)

@@ -95,7 +95,7 @@ def fit_full(
 
     def rank(newest: datetime) -> Ranker | None:
         end = newest if absorb_validation else cut
-        return learn_ranker(model, interactions, end, RankingOptions(seed=options.seed), progress, heard_from=cut)
+        return learn_ranker(interactions, end, RankingOptions(seed=options.seed), progress)
 
     validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, rank)
     if not absorb_validation:

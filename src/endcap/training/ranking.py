@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import lightgbm
 import numpy as np
@@ -16,11 +15,9 @@ from endcap.data.features import Interactions, to_microseconds
 from endcap.models.ease import Ease
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
 from endcap.models.ranker import Ranker, candidates
-from endcap.models.ranking_features import FEATURES, OPINIONS, features
+from endcap.models.ranking_features import FEATURES, features
+from endcap.models.signals import likeness_signals
 from endcap.training.counting import count
-
-if TYPE_CHECKING:
-    from endcap.models.blend import BlendedRecommender
 
 logger = logging.getLogger(__name__)
 PERIOD_DAYS = 7
@@ -65,26 +62,18 @@ class Cases:
 
 
 def learn_ranker(
-    model: BlendedRecommender,
     interactions: Interactions,
     until: datetime,
     options: RankingOptions = RankingOptions(),
     progress: Callable[[str], None] = lambda _: None,
-    *,
-    heard_from: datetime | None = None,
 ) -> Ranker | None:
-    """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken.
-
-    What the sequential model of `model` says is heard in periods from `heard_from` on (None: in none), which it must not have
-    learnt; what all its other parts say comes from counts of each period's start.
-    """
+    """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
     weeks = min(options.max_weeks, affordable_weeks(len(interactions.item_ids)))
     starts = period_starts(interactions.known_at(until), until, weeks)
     tables = []
     for place, start in enumerate(starts):
         sampling = Sampling(options.top, options.max_cases // len(starts), options.others, options.seed + place)
-        heard = heard_from is not None and start >= heard_from
-        tables.append(make_cases(model, interactions, start, until, sampling, heard=heard))
+        tables.append(make_cases(interactions, start, until, sampling))
         progress(f"week {place + 1}/{len(starts)}: {len(tables[-1].sizes)} shoppers")
     positives = sum(int(table.taken.sum()) for table in tables)
     if positives < MIN_POSITIVES:
@@ -111,15 +100,7 @@ def affordable_weeks(items: int) -> int:
     return max(1, COUNTING_COST // max(min(items, Ease().max_columns), 1) ** 3)
 
 
-def make_cases(
-    model: BlendedRecommender,
-    interactions: Interactions,
-    start: datetime,
-    until: datetime,
-    sampling: Sampling,
-    *,
-    heard: bool = False,
-) -> Cases:
+def make_cases(interactions: Interactions, start: datetime, until: datetime, sampling: Sampling) -> Cases:
     """The shoppers of [start, start + PERIOD_DAYS) who took one of their candidates, or a sample of them.
 
     Features and candidates are of what was known at `start`; what was taken, less what was undone by `until`.
@@ -135,9 +116,8 @@ def make_cases(
     tables = [_no_cases()]
     for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
         batch = batch_of(known, part, start)
-        dense = model.dense(batch, counts, heard=heard)
-        best = [dense[name] for name in OPINIONS if heard or name != "sequence"]
-        rows, codes = candidates(batch, [*best, counts.facts.recent], items, sampling.top)
+        dense = likeness_signals(batch, counts)
+        rows, codes = candidates(batch, [*dense.values(), counts.facts.recent], items, sampling.top)
         taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
         useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
         keep = useful[rows]

@@ -56,7 +56,7 @@ def test_a_silenced_signal_says_nothing_and_the_others_what_they_did() -> None:
     model = tiny_model(epochs=1)
     silent = Silenced(model.items, model.model, model.counts, model.target_types, silent=frozenset({"ease", "recent"}))
     batch = encode([HISTORY], {item: code for code, item in enumerate(model.item_ids)}, UNTIL)
-    whole, less = model.dense(batch, model.counts), silent.dense(batch, model.counts)
+    whole, less = model.dense(batch), silent.dense(batch)
     assert all(not less[name].any() for name in ("ease", "recent"))
     for name in set(DENSE) - {"ease", "recent"}:
         np.testing.assert_array_equal(less[name], whole[name])

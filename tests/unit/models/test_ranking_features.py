@@ -8,7 +8,7 @@ import pytest
 from endcap.data.features import TYPE_CODES, TYPES
 from endcap.models.history import HistoryBatch
 from endcap.models.item_facts import ITEM_FACTS, ItemFacts
-from endcap.models.ranking_features import FEATURES, OPINIONS, features, places
+from endcap.models.ranking_features import FEATURES, LIKENESS, features, places
 
 ITEMS = 4
 BUY, VIEW = TYPE_CODES["purchase"], TYPE_CODES["view"]
@@ -24,7 +24,7 @@ def batch(*events: tuple[int, int, float, int], size: int = 2) -> HistoryBatch:
 
 def likeness(size: int = 2, items: int = ITEMS) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(size, items)).astype(np.float32) for name in OPINIONS}
+    return {name: rng.normal(size=(size, items)).astype(np.float32) for name in LIKENESS}
 
 
 # Shopper 0 bought item 1 forty, twenty (twice) and five days ago, item 2 twenty and two days ago; shopper 1 only looked.

@@ -10,16 +10,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events, tiny_model, tiny_text
+from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 from endcap.data.features import Interactions, interactions_from_events, to_microseconds
 from endcap.evaluation.protocol import histories_at
-from endcap.models.blend import BlendedRecommender
 from endcap.models.history import encode
 from endcap.models.ranking_features import FEATURES
-from endcap.training.counting import count
-from endcap.training.fitting import item_table, new_network
-from endcap.training.options import FitOptions
 from endcap.training.ranking import PERIOD_DAYS, RankingOptions, Sampling, batch_of, learn_ranker, make_cases, period_starts
 
 OPTIONS = RankingOptions(rounds=20)
@@ -27,19 +23,10 @@ ALL = Sampling(top=60, cases=1000, others=1.0, seed=0)
 NOW = UNTIL + timedelta(hours=10)  # five weeks after the first event
 START = NOW - timedelta(days=PERIOD_DAYS)
 ITEMS = list(tiny_catalog()["item_id"])
-MODEL = tiny_model()
 
 
 def shop(shoppers: int = 100) -> Interactions:
     return interactions_from_events(tiny_events(shoppers=shoppers), ITEMS)
-
-
-def untrained(interactions: Interactions) -> BlendedRecommender:
-    """A recommender of exactly these items whose network has learnt nothing."""
-    catalog = tiny_catalog().set_index("item_id").loc[list(interactions.item_ids)].reset_index()
-    network = new_network(interactions, tiny_text()[: len(catalog)], FitOptions(dim=16))
-    counts = count(interactions, NOW, 28.0)
-    return BlendedRecommender(item_table(catalog, network), network, counts, interactions.target_types)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +35,9 @@ def interactions() -> Interactions:
 
 
 def test_favourites_come_first(interactions: Interactions) -> None:
-    ranker = learn_ranker(MODEL, interactions, NOW, OPTIONS)
+    ranker = learn_ranker(interactions, NOW, OPTIONS)
     assert ranker is not None
-    fresh = make_cases(MODEL, interactions_from_events(tiny_events(shoppers=100, seed=1), ITEMS), START, NOW, ALL)
+    fresh = make_cases(interactions_from_events(tiny_events(shoppers=100, seed=1), ITEMS), START, NOW, ALL)
     scores = ranker.score(fresh.features)
     bounds = np.cumsum(fresh.sizes)[:-1]
     best = [taken[score.argmax()] for score, taken in zip(np.split(scores, bounds), np.split(fresh.taken, bounds), strict=True)]
@@ -58,9 +45,9 @@ def test_favourites_come_first(interactions: Interactions) -> None:
 
 
 def test_the_same_past_gives_the_same_text(interactions: Interactions) -> None:
-    texts = [ranker.to_text() for _ in range(2) if (ranker := learn_ranker(MODEL, interactions, NOW, OPTIONS))]
+    texts = [ranker.to_text() for _ in range(2) if (ranker := learn_ranker(interactions, NOW, OPTIONS))]
     assert texts[0] == texts[1]
-    other = learn_ranker(MODEL, interactions, NOW, dataclasses.replace(OPTIONS, seed=1))
+    other = learn_ranker(interactions, NOW, dataclasses.replace(OPTIONS, seed=1))
     assert other is not None
     assert other.to_text() != texts[0]
 
@@ -68,8 +55,8 @@ def test_the_same_past_gives_the_same_text(interactions: Interactions) -> None:
 def test_nothing_after_until_is_learnt(interactions: Interactions) -> None:
     events = tiny_events(shoppers=100)
     later = events.assign(time=events["time"] + pd.Timedelta(days=40), event_id="late" + events["event_id"])
-    full = learn_ranker(MODEL, interactions_from_events(pd.concat([events, later]), ITEMS), NOW, OPTIONS)
-    cut = learn_ranker(MODEL, interactions, NOW, OPTIONS)
+    full = learn_ranker(interactions_from_events(pd.concat([events, later]), ITEMS), NOW, OPTIONS)
+    cut = learn_ranker(interactions, NOW, OPTIONS)
     assert full is not None
     assert cut is not None
     assert full.to_text() == cut.to_text()
@@ -85,7 +72,7 @@ def test_a_period_is_counted_as_of_its_start(extra: list[tuple[int, int, float]]
     ).assign(type="purchase", quantity=1.0, event_id="extra")
     more["time"] = pd.to_datetime(more["time"], utc=True).astype("datetime64[us, UTC]")
     changed = pd.concat([events, more], ignore_index=True) if len(more) else events
-    before, after = (make_cases(MODEL, interactions_from_events(each, ITEMS), START, NOW, ALL) for each in (events, changed))
+    before, after = (make_cases(interactions_from_events(each, ITEMS), START, NOW, ALL) for each in (events, changed))
     assert len(before.sizes) == 30  # all of them come every week, so that all cases can be compared
     np.testing.assert_array_equal(before.features, after.features)
     assert (before.taken <= after.taken).all()
@@ -99,7 +86,7 @@ def test_what_is_undone_later_was_known_and_is_no_answer() -> None:
     last = np.flatnonzero(~before)[first[times == 1][0]]  # taken once in the period
     cancelled[np.flatnonzero(before)[-1]] = cancelled[last] = to_microseconds(NOW) - 1
     undone = dataclasses.replace(plain, cancelled_us=cancelled)
-    as_was, as_is = (make_cases(MODEL, each, START, NOW, ALL) for each in (plain, undone))
+    as_was, as_is = (make_cases(each, START, NOW, ALL) for each in (plain, undone))
     np.testing.assert_array_equal(as_was.features, as_is.features)
     assert as_was.taken.sum() == as_is.taken.sum() + 1
 
@@ -114,7 +101,7 @@ def test_histories_are_those_of_a_request(interactions: Interactions) -> None:
 
 
 def test_large_shops_are_sampled(interactions: Interactions) -> None:
-    some = [make_cases(MODEL, interactions, START, NOW, dataclasses.replace(ALL, cases=10, seed=seed)) for seed in (0, 0, 1)]
+    some = [make_cases(interactions, START, NOW, dataclasses.replace(ALL, cases=10, seed=seed)) for seed in (0, 0, 1)]
     assert len(some[0].sizes) == 10
     np.testing.assert_array_equal(some[0].features, some[1].features)
     assert not np.array_equal(some[0].features, some[2].features)
@@ -122,7 +109,7 @@ def test_large_shops_are_sampled(interactions: Interactions) -> None:
 
 def test_what_a_shopper_neither_touched_nor_took_is_thinned(interactions: Interactions) -> None:
     whole, thin = (
-        make_cases(MODEL, interactions, START, NOW, dataclasses.replace(ALL, others=others)) for others in (ALL.others, 0.5)
+        make_cases(interactions, START, NOW, dataclasses.replace(ALL, others=others)) for others in (ALL.others, 0.5)
     )
     touched = whole.features[:, FEATURES.index("days")] > 0
     thin_touched = thin.features[:, FEATURES.index("days")] > 0
@@ -143,7 +130,7 @@ def test_periods_end_at_until_and_have_four_weeks_before() -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 30], ids=["no event", "one event", "few events"])
 def test_too_little_history_gives_no_ranker(keep: int, interactions: Interactions, caplog: pytest.LogCaptureFixture) -> None:
-    assert learn_ranker(MODEL, interactions.where(np.arange(keep)), NOW, OPTIONS) is None
+    assert learn_ranker(interactions.where(np.arange(keep)), NOW, OPTIONS) is None
     assert "no_ranker" in caplog.text
 
 
@@ -151,25 +138,11 @@ def test_shops_of_one_item_or_one_shopper_make_cases() -> None:
     events = tiny_events(shoppers=10)
     for part in (events[events["item_id"] == "item00"], events[events["user_id"] == "user00"]):
         small = interactions_from_events(part)
-        cases = make_cases(untrained(small), small, START, NOW, ALL)
+        cases = make_cases(small, START, NOW, ALL)
         assert cases.taken.any()
         assert len(cases.features) == cases.sizes.sum()
 
 
 def test_a_shop_that_only_knows_views_learns_from_them() -> None:
-    ranker = learn_ranker(MODEL, interactions_from_events(tiny_events(shoppers=100).assign(type="view"), ITEMS), NOW, OPTIONS)
+    ranker = learn_ranker(interactions_from_events(tiny_events(shoppers=100).assign(type="view"), ITEMS), NOW, OPTIONS)
     assert ranker is not None
-
-
-def test_the_sequential_model_is_heard_only_where_it_has_not_learnt_the_answers(interactions: Interactions) -> None:
-    column = FEATURES.index("sequence")
-    for heard in (False, True):
-        cases = make_cases(MODEL, interactions, START, NOW, ALL, heard=heard)
-        assert np.isnan(cases.features[:, column]).all() != heard
-        assert np.isnan(cases.features[:, FEATURES.index("sequence_rank")]).all() != heard
-        assert not np.isnan(cases.features[:, FEATURES.index("content")]).any()
-    silent, late = (learn_ranker(MODEL, interactions, NOW, OPTIONS, heard_from=moment) for moment in (NOW, START))
-    assert silent is not None
-    assert late is not None
-    assert silent.gains()["sequence"] == 0
-    assert late.to_text() != silent.to_text()
