@@ -40,7 +40,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     left.set_yticks(range(len(models)), list(models))
     left.set(xlabel="NDCG@10", title=f"{result['protocol']['name']}, {result['protocol']['judged_users']:,} users")
     right.set(xlabel="events in the history", ylabel="NDCG@10", title="by history length")
-    right.legend(fontsize="small")
+    right.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     for axes in third:
         means, lows, highs = ([cut[key] for cut in newest.values()] for key in ("mean", "low", "high"))
         axes.plot(list(newest), means, marker="o", color=OURS_COLOUR)

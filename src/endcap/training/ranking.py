@@ -35,8 +35,8 @@ class RankingOptions:
     max_cases: int = 13_000  # a shopper in a period is a case
     top: int = 60  # candidates of each dense signal
     others: float = 0.5  # share of a case's candidates that the shopper neither touched nor took that is learnt from
-    rounds: int = 200
-    learning_rate: float = 0.05
+    rounds: int = 150
+    learning_rate: float = 0.07
     leaves: int = 31
     truncation: int = 20  # pairs of items count that would put one of them among the first so many
     seed: int = 42
