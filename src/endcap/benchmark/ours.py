@@ -36,7 +36,7 @@ def fit_ours(
     has them in the past of the test (`time`).
     """
     days = (split.test_start - split.validation_start) / timedelta(days=1)
-    options = dataclasses.replace(options, seed=seed, validation_days=days)
+    options = dataclasses.replace(options, seed=seed, validation_days=days, horizon_days=split.horizon_days)
     text = text_IE if text_IE is not None else np.zeros((len(split.item_ids), 0), np.float32)
     with Cost() as cost:
         fitted = fit_full(

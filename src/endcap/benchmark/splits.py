@@ -57,6 +57,7 @@ class Split:
     validation_start: datetime
     test_start: datetime
     learn_validation: bool  # whether a final fit may learn the validation events (`time`), or only choose by them
+    horizon_days: float  # how long a model must do: from the start of the test to its end
 
     @property
     def item_ids(self) -> npt.NDArray[Any]:
@@ -164,9 +165,11 @@ def sample(cases: Cases, users: int | None, seed: int = 1) -> Cases:
 
 def _split(protocol: str, shop: Interactions, validation: datetime, test: datetime, *, learn_validation: bool) -> Split:
     targets_only = protocol == BY_TIME
+    end = int(shop.times_us.max()) if targets_only else to_microseconds(COMMON_END)
+    horizon_days = max((end - to_microseconds(test)) / MICROSECONDS_PER_DAY, 1.0)
     return Split(
         protocol, shop.known_at(validation), shop.known_at(test), make_cases(shop, validation, test, targets_only),
-        make_cases(shop, test, None, targets_only), validation, test, learn_validation,
+        make_cases(shop, test, None, targets_only), validation, test, learn_validation, horizon_days,
     )  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def learn_blend(
     origin = model.weights.copy()
     examples: list[Example] = []
     ranked = pd.DataFrame()
-    for moment, stop in weeks(start, end):
+    for moment, stop in weeks(start, end, options.horizon_days):
         period = _period(interactions, moment, stop, options.seed)
         if stop == end and rank is not None:
             model.ranker = rank(moment)

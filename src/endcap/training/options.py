@@ -37,6 +37,7 @@ class FitOptions:
     seed: int = 42
     recent_days: float = 28.0
     validation_days: float = 7.0
+    horizon_days: float = 7.0  # how long a model serves before the next: the blend is learnt on slices of that length
     update_epochs: int = 2
     update_learning_rate: float = 0.0005
     replay_ratio: float = 1.0

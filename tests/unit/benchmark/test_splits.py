@@ -50,6 +50,7 @@ def test_the_last_is_the_test_and_the_one_before_it_the_validation() -> None:
     assert split.test.histories[0].item_ids.tolist() == ["a", "b", "c"]
     assert split.validation.histories[0].item_ids.tolist() == ["a", "b"]
     assert split.fit_until == split.validation_start == COMMON_END - 2 * WEEK
+    assert split.horizon_days == 7
     assert [ITEMS[code] for code in np.flatnonzero(split.cold)] == ["c", "d"]
 
 
@@ -85,6 +86,11 @@ def test_time_cuts_at_a_moment_and_counts_distinct_items_of_everybody() -> None:
     assert pairs(split.train) == {("u", "a"), ("v", "a")}
     assert split.fit_until == split.test_start
     assert [ITEMS[code] for code in np.flatnonzero(split.cold)] == ["b", "c", "d", "e"]
+
+
+def test_a_model_by_time_must_do_until_the_last_event() -> None:
+    assert by_time(table(ROWS), ITEMS, datetime(1970, 1, 4, tzinfo=UTC), 28).horizon_days == 6  # from day 3 to day 9
+    assert by_time(table(ROWS), ITEMS, datetime(1970, 1, 10, tzinfo=UTC), 28).horizon_days == 1  # never less than a day
 
 
 def test_time_takes_the_newest_tenth_unless_told() -> None:
