@@ -26,8 +26,14 @@ def ranking(model: BlendedRecommender, history: History) -> list[str]:
     return [model.item_ids[code] for code in np.argsort(-model.score([history], UNTIL)[0])]
 
 
-def test_what_is_bought_every_week_is_offered_again(model: BlendedRecommender) -> None:
-    assert ranking(model, bought("item05", "item09", "item05", "item05"))[0] == "item05"
+@pytest.mark.parametrize("favourite", ["item05", "item10", "item00"])
+def test_what_is_bought_on_every_visit_is_offered_again(model: BlendedRecommender, favourite: str) -> None:
+    group = int(favourite[4:]) % GROUPS
+    others = [item for step in range(5) if (item := f"item{group + GROUPS * step:02d}") != favourite]
+    once, always = bought(*others), bought(*[favourite] * len(others))
+    order = np.argsort(np.r_[once.times, always.times], kind="stable")
+    history = History(np.r_[once.item_ids, always.item_ids][order], np.r_[once.times, always.times][order])
+    assert ranking(model, history)[0] == favourite
 
 
 def test_taste_shows_in_items_new_to_the_shopper(model: BlendedRecommender) -> None:
