@@ -11,6 +11,7 @@ import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from endcap.data.locks import locked
 from endcap.errors import DatasetError
@@ -52,18 +53,18 @@ class BareRepository:
         return self.run(*args, stdin=stdin, environ=environ).decode().strip()
 
     def write_tree(self, files: Mapping[str, bytes], base: str = "") -> str:
-        """Store a tree of `files` (path → content), laid over the tree `base` if given. Returns the tree's hash."""
-        index = self.path / f"index-{uuid.uuid4().hex}"
-        environ = {"GIT_INDEX_FILE": str(index)}
-        try:
+        """Store a tree of `files` (path → content), laid over the tree `base` if given. Returns the tree's hash.
+
+        Its index lies apart from the repository, whose lock files `claim_tag` of another process may remove at any moment.
+        """
+        with TemporaryDirectory() as folder:
+            environ = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
             if base:
                 self.run("read-tree", base, environ=environ)
             for name, content in files.items():
                 blob = self.text("hash-object", "-w", "--stdin", stdin=content)
                 self.run("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", environ=environ)
             return self.text("write-tree", environ=environ)
-        finally:
-            index.unlink(missing_ok=True)
 
     def write_commit(self, tree: str, parents: Sequence[str], message: str) -> str:
         args = [part for parent in parents for part in ("-p", parent)]
