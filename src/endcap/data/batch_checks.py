@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from endcap.config import Ingest
 from endcap.contracts import (
     FIRST_TIME,
     MAX_COUNTRY,
@@ -22,6 +21,7 @@ from endcap.contracts import (
     EventType,
     catalog_schema,
 )
+from endcap.sections import Ingest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from endcap.config import Monitoring
     from endcap.models.history import Scorer
     from endcap.monitoring.windows import Windows
+    from endcap.sections import Monitoring
 
 MIN_PURCHASES = 50  # fewer in the newest interval say nothing about a mix
 

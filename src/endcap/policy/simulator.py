@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from endcap import contracts
-from endcap.config import SimulatedShop as Settings
 from endcap.data.privacy import pseudonymise_all
+from endcap.sections import SimulatedShop as Settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,8 +26,8 @@ from endcap.release.scorecard import Gate, Scorecard
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from endcap.config import Evaluate, Gates
     from endcap.models.history import Scorer
+    from endcap.sections import Evaluate, Gates
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from endcap.release.page import Fact, render
 from endcap.release.records import GATE, gate_record, now, to_tag
 
 if TYPE_CHECKING:
-    from endcap.config import Gates, Settings
+    from endcap.config import Settings
     from endcap.contracts import ModelVersion
     from endcap.release.registry import Registry
     from endcap.release.scorecard import Scorecard
     from endcap.release.signing import Keys
+    from endcap.sections import Gates
 
 
 def publish(

@@ -15,7 +15,7 @@ from endcap.release.scorecard import Comparison, Gate
 if TYPE_CHECKING:
     import pandas as pd
 
-    from endcap.config import Evaluate, Gates
+    from endcap.sections import Evaluate, Gates
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 COLUMNS = ("model", "user_id", "took_new_item", "history_events", "country", "top")  # of the frame, besides the metrics

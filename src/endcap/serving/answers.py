@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from endcap.config import Serving
 from endcap.contracts import EventType
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonymise
 from endcap.errors import InputError, ServiceUnavailable
 from endcap.ranking.items import Filters
 from endcap.recommender import GREEDY, Recommendation, Recommender, Request
+from endcap.sections import Serving
 from endcap.serving import fallback
 from endcap.serving.exposure_log import ExposureLog, rows_of
 from endcap.serving.fallback import Fallback

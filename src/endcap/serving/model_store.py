@@ -89,8 +89,9 @@ class ModelStore:
         while not self._stop.is_set():
             try:
                 self.check()
-            except Exception:  # following must never end: the next champion may be good
+            except Exception as error:  # following never ends: the next champion may be good; page and metrics show it
                 log.exception("model check failed")
+                self._registry(up=False, why=f"{type(error).__name__}: {error}")
             self._stop.wait(self._reload_seconds)
 
     def check(self) -> None:

@@ -131,7 +131,7 @@ def test_no_data_and_no_network_says_where_to_put_them(tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(DATA is None, reason="ENDCAP_DATA_DIR is not set")
+@pytest.mark.skipif(DATA is None, reason="ENDCAP_DATA_DIR is not set: the real shop's file is never in the repository")
 def test_the_real_shop_keeps_the_known_number_of_purchases(tmp_path: Path) -> None:
     shop = open_online_retail(DATA, tmp_path, KEY)
     events, catalog = shop.period(shop.start, shop.end)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from endcap import contracts
-from endcap.config import SimulatedShop as Settings
 from endcap.data.privacy import pseudonymise
 from endcap.policy.simulator import START, SimulatedShop, simulate
+from endcap.sections import SimulatedShop as Settings
 
 SETTINGS = Settings(seed=7, items=120, shoppers=80, days=60)
 KEY = b"k" * 32

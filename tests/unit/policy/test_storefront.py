@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from endcap.config import SimulatedShop as Settings
 from endcap.models.history import History
 from endcap.policy.simulator import SimulatedShop, simulate
 from endcap.policy.storefront import Storefront, Visits
+from endcap.sections import SimulatedShop as Settings
 
 SETTINGS = Settings(seed=7, items=60, shoppers=150, days=10)
 

@@ -15,13 +15,14 @@ from safetensors.numpy import load_file, save_file
 from tests.fixtures import tiny_model
 from tests.fixtures.release_exam import write_dataset
 
-from endcap.config import Gates, Params
+from endcap.config import Params
 from endcap.data.partitions import read_events
 from endcap.pipeline import stages
 from endcap.release.gates import Exam, holdout_start, judge
 from endcap.release.honesty import dataset_validated, enough_shoppers, holdout_unseen
 from endcap.release.package import MODEL_PATH
 from endcap.release.scorecard import Scorecard
+from endcap.sections import Gates
 
 START = datetime(2011, 11, 7, tzinfo=UTC)
 

@@ -165,6 +165,23 @@ def test_a_champion_that_endcap_did_not_register_is_refused(store: ModelStore, s
     assert "has no tag digest" in store.state().refused.reason  # type: ignore[union-attr]
 
 
+def test_a_check_that_breaks_in_an_unknown_way_is_seen_and_the_next_one_counts(
+    store: ModelStore, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        store._stop.set()  # one round
+        raise RuntimeError("an answer nobody expected")
+
+    monkeypatch.setattr(shelf, "champion", broken)
+    store._follow()
+    assert not store.state().registry_up
+    monkeypatch.undo()
+    shelf.publish(1)
+    store.check()
+    assert store.state().registry_up
+    assert serving(store) == "1"
+
+
 def test_a_restart_without_the_registry_serves_the_last_good_model(
     store: ModelStore, shelf: Shelf, settings: Settings, params: Params
 ) -> None:

@@ -1,0 +1,195 @@
+"""The sections of params.yaml, typed: names, ranges, and what must go together within one. config.py reads them from the file.
+
+Not here: the section `tune` (search_space.py), since its space speaks of the others.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from endcap.contracts import Surface
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Confidence = Annotated[float, Field(gt=0.5, lt=1)]  # at a half and below, a lower bound would lie above the mean
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SimulatedShop(Section):
+    seed: int
+    items: Count
+    shoppers: Count
+    days: Count
+
+
+class Shop(Section):
+    name: Literal["online-retail", "simulated"]
+    history_until: date
+    weeks: Annotated[int, Field(ge=0)]
+    simulated: SimulatedShop
+
+
+class Ingest(Section):
+    clock_skew_minutes: Annotated[float, Field(ge=0)]
+    max_price: Positive  # shop currency
+    volume_ratio: tuple[Positive, Positive]
+    catalog_code_pattern: str | None = None  # None: every code is an item, unless the shop's own mapping says otherwise
+    max_dropped_share: Fraction = 0.6  # of the events whose shopper is known
+
+    @field_validator("volume_ratio")
+    @classmethod
+    def _ascending(cls, ratio: tuple[float, float]) -> tuple[float, float]:
+        if ratio[0] >= ratio[1]:
+            raise ValueError("the first number must be below the second")
+        return ratio
+
+    @field_validator("catalog_code_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+        return pattern
+
+
+class Prepare(Section):
+    validation_days: Count
+    holdout_days: Count
+    min_item_events: Count
+
+
+class Adapt(Section):
+    method: Literal["none", "mlm", "contrastive", "behaviour"]
+    peft: Literal["none", "lora", "adalora"]
+    rank: Count
+    alpha: Positive
+    layers: Count  # the top ones; the rest stays as it is
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]  # texts, or pairs of texts
+    learning_rate: Positive
+    temperature: Positive
+    max_tokens: Annotated[int, Field(ge=4)]
+    checkpoint_steps: Count
+    seed: int
+    max_seconds: Positive
+
+
+class Encode(Section):
+    model: str
+    max_tokens: Annotated[int, Field(ge=4)]
+    max_chunks: Count
+    whitening: Literal["none", "pca"]
+    dims: Count | None  # None: all
+    batch_size: Count
+    max_seconds: Positive
+
+
+class Update(Section):
+    epochs: Count
+    learning_rate: Positive
+    replay_ratio: Annotated[float, Field(ge=0)]
+
+
+class Augment(Section):
+    crop: Fraction  # of windows
+    mask: Annotated[float, Field(ge=0, lt=1)]  # of events
+    reorder: Fraction  # of neighbours in time
+
+
+class Train(Section):
+    seed: int
+    dim: Count
+    layers: Count
+    heads: Count  # divides dim
+    max_length: Count  # events of a shopper that the transformer reads
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    id_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of items that a step shows by their text alone
+    loss: Literal["softmax", "sampled", "gbce"]
+    negatives: Count  # items a step
+    negative_sampling: Literal["uniform", "popularity"]
+    logq: bool
+    augment: Augment
+    adversarial: Annotated[float, Field(ge=0)]  # lengths of an item's vector
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Count  # windows
+    batch_tokens: Count  # events
+    max_epochs: Count
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # 0: off
+    patience: Count
+    precision: Literal["auto", "fp32", "bf16"]
+    max_seconds: Positive
+    processes: Count = 1
+    update: Update
+
+    @field_validator("heads")
+    @classmethod
+    def _divides(cls, heads: int, given: ValidationInfo) -> int:
+        if given.data.get("dim", heads) % heads:
+            raise ValueError(f"train.dim ({given.data['dim']}) must be a multiple of train.heads")
+        return heads
+
+
+class Behaviour(Section):
+    """The head that predicts clicks and purchases. What counts as one: monitoring.attribution_hours."""
+
+    enabled: bool = True
+    min_rows: Annotated[int, Field(ge=100)] = 1000  # shown items
+    max_rows: Annotated[int, Field(ge=100)] = 60_000  # shown items, the newest
+
+    @model_validator(mode="after")
+    def _at_least(self) -> Behaviour:
+        if self.max_rows < self.min_rows:
+            raise ValueError(f"behaviour.max_rows ({self.max_rows}) must not be below behaviour.min_rows ({self.min_rows})")
+        return self
+
+
+class Evaluate(Section):
+    k: Count
+    bootstrap_samples: Annotated[int, Field(ge=50)]  # fewer say nothing of a tail
+    confidence: Confidence
+    seed: int
+
+
+class Gates(Section):
+    confidence: Confidence
+    margin_vs_champion: Fraction
+    margin_vs_baselines: Fraction
+    slice_margin: Fraction
+    slice_min_users: Count
+    min_coverage: Fraction
+    max_latency_ms: Positive
+    max_size_mb: Positive
+
+
+class Serving(Section):
+    repeat_surfaces: tuple[Surface, ...]
+    max_k: Count
+    max_history: Count
+    reload_seconds: Positive
+
+
+class Monitoring(Section):
+    interval_days: Count
+    reference_days: Count
+    psi_threshold: Positive
+    strong_psi: Positive
+    unusual_ratio: Annotated[float, Field(ge=1)]
+    drift_share: Fraction
+    text_threshold: Positive  # mmd
+    online_intervals: Count
+    attribution_hours: Positive
+    min_online_ratio: Fraction
+    min_online_requests: Count
+    cooldown_days: Annotated[int, Field(ge=0)]
