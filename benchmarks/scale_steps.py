@@ -48,6 +48,24 @@ class Watch:
         return self.parts | {"whole": self.last - self.begun}
 
 
+def find_gradients(
+    model: SequenceModel,
+    optimiser: torch.optim.Optimizer,
+    batch: WindowBatch,
+    negatives: Negatives,
+    schedule: Schedule,
+    watch: Watch,
+) -> None:
+    """A step up to the optimiser, its parts timed."""
+    optimiser.zero_grad(set_to_none=True)
+    loss = batch_loss(model, batch, negatives, schedule)
+    watch.look("forward")
+    loss.backward()  # type: ignore[no-untyped-call]
+    watch.look("backward")
+    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
+    watch.look("clip")
+
+
 def dense_step(
     model: SequenceModel, optimiser: torch.optim.Optimizer, batch: WindowBatch, schedule: Schedule, rng: np.random.Generator
 ) -> dict[str, float]:
@@ -56,13 +74,7 @@ def dense_step(
     watch = Watch()
     negatives = Negatives.draw(schedule.objective, counts, rng)
     watch.look("draw")
-    optimiser.zero_grad(set_to_none=True)
-    loss = batch_loss(model, batch, negatives, schedule)
-    watch.look("forward")
-    loss.backward()  # type: ignore[no-untyped-call]
-    watch.look("backward")
-    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
-    watch.look("clip")
+    find_gradients(model, optimiser, batch, negatives, schedule, watch)
     optimiser.step()
     watch.look("optimiser")
     return watch.done()
@@ -114,18 +126,7 @@ def sparse_step(
     watch.look("draw")
     codes = torch.unique(torch.cat([batch.codes.reshape(-1), batch.answers.reshape(-1), negatives.codes]))
     model.ids, model.seen = nn.Parameter(rows.read(codes)), torch.ones(len(codes), dtype=torch.bool)
-    small = WindowBatch(
-        torch.searchsorted(codes, batch.codes), batch.kinds, batch.days, batch.valid, batch.rows, batch.places, batch.gap_days,
-        torch.searchsorted(codes, batch.answers), batch.answered,
-    )  # fmt: skip
-    others.zero_grad(set_to_none=True)
-    drawn = Negatives(torch.searchsorted(codes, negatives.codes), negatives.shift, negatives.rate)
-    loss = batch_loss(model, small, drawn, schedule)
-    watch.look("forward")
-    loss.backward()  # type: ignore[no-untyped-call]
-    watch.look("backward")
-    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
-    watch.look("clip")
+    find_gradients(model, others, batch.over(codes), negatives.over(codes), schedule, watch)
     others.step()
     gradient = model.ids.grad
     assert gradient is not None

@@ -163,18 +163,19 @@ def learn_blend(
         if not period.user_ids:
             continue
         model.counts = count(interactions, moment, options.recent_days)
-        fresh = make_examples(model, period.histories, period.taken, moment, options.seed)
+        apart = period
+        if stop == end and rank is not None and not examples:  # the only slice
+            half, apart = period.part(slice(0, None, 2)), period.part(slice(1, None, 2))
+            examples += make_examples(model, half.histories, half.taken, moment, options.seed)
+        judged = make_examples(model, apart.histories, apart.taken, moment, options.seed)
         if stop == end:
-            earlier, judged, apart = examples, fresh, period
-            if not examples and rank is not None:
-                earlier, judged, apart = fresh[::2], fresh[1::2], period.part(slice(1, None, 2))
-            if earlier:
-                model.weights = learn_weights(pack(earlier), origin, hold)
+            if examples:
+                model.weights = learn_weights(pack(examples), origin, hold)
             if model.ranker is not None and rank is not None and judged:
                 model.mix = choose_mix(pack(judged), model.weights)
             ranked = score_period("blend", model, apart, REPORTED_K)
             model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
-        examples += fresh
+        examples += judged
     if examples:
         model.weights = learn_weights(pack(examples), origin, hold)
     return ranked
