@@ -28,6 +28,7 @@ from endcap.sections import (
     Gates,
     Ingest,
     Monitoring,
+    Newcomers,
     Prepare,
     Section,
     Serving,
@@ -48,6 +49,7 @@ class Params(Section):
     tune: Tune
     behaviour: Behaviour = Behaviour()  # code trees from before it have no such section
     recent_days: Count
+    newcomers: Newcomers = Newcomers()
     evaluate: Evaluate
     gates: Gates
     serving: Serving

@@ -155,6 +155,13 @@ class Behaviour(Section):
         return self
 
 
+class Newcomers(Section):
+    """Places of a slate for items that nobody has taken yet."""
+
+    first: Count = 11
+    every: Annotated[int, Field(ge=0)] = 4  # 0: none
+
+
 class Evaluate(Section):
     k: Count
     bootstrap_samples: Annotated[int, Field(ge=50)]  # fewer say nothing of a tail

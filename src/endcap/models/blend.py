@@ -2,7 +2,7 @@
 
 score(u, i) = sum over signals s of w_s(u) x_s(u, i), where w_s(u) = W_s · context(u). The weights are
 learnt in training/blending.py. The first CANDIDATES then get their order from `mix` with the second stage (models/ranker.py),
-learnt in training/ranking.py. A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
+learnt in training/ranking.py. Items that nobody has taken yet get a few places further down (models/newcomers.py). A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from endcap.models.content import likeness, unit
 from endcap.models.history import Floats, History, HistoryBatch, Ints, encode
+from endcap.models.newcomers import NewcomerPlaces
 from endcap.models.ranker import Ranker
 from endcap.models.ranking_features import features
 from endcap.models.sequential import SequenceModel
@@ -72,6 +73,7 @@ class BlendedRecommender:
     weights: Floats = field(default_factory=start_weights)  # (S, C)
     ranker: Ranker | None = None  # None: the first stage alone
     mix: tuple[float, float] = (1.0, 0.0)  # how the first stage's score and the ranker's weigh among candidates
+    newcomers: NewcomerPlaces = NewcomerPlaces()  # noqa: RUF009 -- frozen
     config: dict[str, Any] = field(default_factory=dict)  # dataset_version, trained_until, hyper-parameters, …
 
     def __post_init__(self) -> None:
@@ -99,10 +101,10 @@ class BlendedRecommender:
         """(B, I) float32, finite; the higher, the sooner shown. Unknown items of a history are ignored."""
         batch = encode(histories, self._index, now)
         dense, own = self.signals(batch)
-        return self._rank(batch, dense, self._retrieve(batch, dense, own))
+        return self._place(batch, self._rank(batch, dense, self._retrieve(batch, dense, own)))
 
     def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
-        """What each signal adds to `score`, by name, and what the second stage changes: each (B, I), their sum is `score`."""
+        """What each signal adds to `score`, by name, and what the later stages change: each (B, I), their sum is `score`."""
         batch = encode(histories, self._index, now)
         dense, own = self.signals(batch)
         weight_BS = context(batch) @ self.weights.T
@@ -113,7 +115,9 @@ class BlendedRecommender:
             part[own.rows, own.codes] = own.values[:, place] * weight_BS[own.rows, len(DENSE) + place]
             parts[name] = part
         first = self._retrieve(batch, dense, own)
-        parts["ranker"] = self._rank(batch, dense, first) - first  # zeros without a second stage: the names never change
+        ranked = self._rank(batch, dense, first)
+        parts["ranker"] = ranked - first  # zeros without a second stage: the names never change
+        parts["newcomers"] = self._place(batch, ranked) - ranked
         return parts
 
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
@@ -157,6 +161,13 @@ class BlendedRecommender:
         scores = first_BI + behind
         np.put_along_axis(scores, codes_BK, mixed_BK, axis=1)
         return np.asarray(scores, np.float32)
+
+    def _place(self, batch: HistoryBatch, scores_BI: Floats) -> Floats:
+        """(B, I) scores with the newcomers that suit each shopper best raised to their places."""
+        newcomers = (self.counts.all_time == 0) & self.model.has_text.numpy()
+        held_BI = np.zeros(scores_BI.shape, np.bool_)
+        held_BI[batch.rows, batch.codes] = True
+        return self.newcomers.give(scores_BI, held_BI, newcomers)
 
     def save(self, directory: Path) -> None:
         """Write the model directory, replacing a former one. The same model gives the same bytes."""

@@ -21,6 +21,7 @@ from scipy import sparse
 from endcap.data.features import TYPES
 from endcap.errors import RegistryError
 from endcap.models.item_facts import ItemFacts
+from endcap.models.newcomers import NewcomerPlaces
 from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.models.signals import CONTEXT, SIGNALS, Counts
@@ -61,6 +62,7 @@ def save(model: BlendedRecommender, directory: Path) -> None:
         **model.config,
         "format_version": FORMAT_VERSION,
         "mix": list(model.mix),
+        "newcomers": dataclasses.asdict(model.newcomers),
         "shape": dataclasses.asdict(model.model.shape),
         "target_types": [name for name, flag in zip(TYPES, model.target_types, strict=True) if flag],
         "blend_weights": {
@@ -89,6 +91,7 @@ def load(directory: Path) -> BlendedRecommender:
         network = SequenceModel(SequenceShape(**config["shape"]), tensors["text"], tensors["seen"])
         network.load_state_dict({name: tensor.float() if name in HALF else tensor for name, tensor in tensors.items()})
         ranker = Ranker.from_text((directory / RANKER).read_text(encoding="utf-8")) if (directory / RANKER).exists() else None
+        newcomers = NewcomerPlaces(**config["newcomers"])
         mix = (float(config["mix"][0]), float(config["mix"][1]))
         weights = [[config["blend_weights"][name][column] for column in CONTEXT] for name in SIGNALS]
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -103,7 +106,9 @@ def load(directory: Path) -> BlendedRecommender:
         typical_gap_days=float(arrays["typical_gap_days"][0]),
     )  # fmt: skip
     targets = np.isin(TYPES, config["target_types"])
-    return BlendedRecommender(items, network.eval(), counts, targets, np.array(weights, np.float32), ranker, mix, config)
+    return BlendedRecommender(
+        items, network.eval(), counts, targets, np.array(weights, np.float32), ranker, mix, newcomers, config
+    )
 
 
 def _matrix_arrays(name: str, matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:

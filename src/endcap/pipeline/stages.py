@@ -185,6 +185,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
 
 def fit_options(params: Params) -> FitOptions:
     """The hyper-parameters of params.yaml as the options of a fit."""
+    from endcap.models.newcomers import NewcomerPlaces
     from endcap.training.augmentation import Augment
     from endcap.training.options import FitOptions
 
@@ -194,6 +195,7 @@ def fit_options(params: Params) -> FitOptions:
         **plain,
         augment=Augment(**section.augment.model_dump()),
         recent_days=params.recent_days,
+        newcomers=NewcomerPlaces(params.newcomers.first, params.newcomers.every),
         validation_days=params.prepare.validation_days,
         update_epochs=section.update.epochs,
         update_learning_rate=section.update.learning_rate,

@@ -49,7 +49,7 @@ def make_search(root: Path, params: Params) -> Search:
     if not space:
         raise ConfigError("is empty", field="tune.space", action="Name at least one parameter of train in params.yaml.")
     split = stages.read_json(root / "work" / "prepared" / "split.json", "Run the stages prepare and encode first.")
-    sections = params.model_dump(mode="json", include={"train", "recent_days", "prepare", "encode"})
+    sections = params.model_dump(mode="json", include={"train", "recent_days", "newcomers", "prepare", "encode"})
     left_out = ("encode.batch_size", "encode.max_seconds", "train.update")
     fixed = {key: value for key, value in flatten(sections).items() if key not in space and not key.startswith(left_out)}
     facts = {

@@ -90,8 +90,9 @@ def fit_full(
             held_out=(within, held_out) if len(held_out) else None, checkpoint_path=checkpoint_path, progress=progress,
         )  # fmt: skip
     model = BlendedRecommender(
-        item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types
-    )
+        item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types,
+        newcomers=options.newcomers,
+    )  # fmt: skip
 
     def rank(newest: datetime) -> Ranker | None:
         end = newest if absorb_validation else cut

@@ -46,7 +46,7 @@ def fit_update(
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, since, options.recent_days),
-        interactions.target_types, parent.weights.copy(), parent.ranker, parent.mix, dict(parent.config),
+        interactions.target_types, parent.weights.copy(), parent.ranker, parent.mix, options.newcomers, dict(parent.config),
     )  # fmt: skip
     validation = learn_blend(model, interactions, since, until, options, hold) if since < until else pd.DataFrame()
     behaviour = behaviour_of(model, shown, interactions, since, until, options, progress)

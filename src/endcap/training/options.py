@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from endcap.models.newcomers import NewcomerPlaces
 from endcap.training.augmentation import Augment
 from endcap.training.losses import Objective
 from endcap.training.schedule import Schedule
@@ -38,6 +39,7 @@ class FitOptions:
     recent_days: float = 28.0
     validation_days: float = 7.0
     horizon_days: float = 7.0  # how long a model serves before the next: the blend is learnt on slices of that length
+    newcomers: NewcomerPlaces = NewcomerPlaces()  # noqa: RUF009 -- frozen
     update_epochs: int = 2
     update_learning_rate: float = 0.0005
     replay_ratio: float = 1.0
