@@ -46,7 +46,8 @@ def as_interactions(histories: Histories, items: int) -> Interactions:
     return Interactions(
         np.arange(len(histories)).astype(str).astype(object), np.arange(items).astype(str).astype(object),
         users[order], histories.items[order], times[order], np.full(len(users), TYPE_CODES["purchase"], np.int64),
-        np.full(len(users), FAR_FUTURE, np.int64), targets,
+        np.full(len(users), FAR_FUTURE, np.int64), targets, np.ones(len(users), np.float32),
+        np.full(len(users), np.nan, np.float32),
     )  # fmt: skip
 
 
@@ -76,7 +77,9 @@ def rank(network: SequenceModel, histories: Histories) -> Ints:
         rows = np.repeat(np.arange(len(part)), lengths)
         ages = (np.repeat(part.starts[1:], lengths) - np.arange(len(part.items))) * WEEK_DAYS
         kinds = np.full(len(rows), TYPE_CODES["purchase"], np.int64)
-        scores = network.score(HistoryBatch(len(part), rows, part.items, ages.astype(np.float32), kinds, 0), vectors)
+        one, unknown = np.ones(len(rows), np.float32), np.full(len(rows), np.nan, np.float32)
+        batch = HistoryBatch(len(part), rows, part.items, ages.astype(np.float32), kinds, 0, one, unknown)
+        scores = network.score(batch, vectors)
         scores[:, unseen] = -np.inf
         slates.append(best_unseen(scores, part))
     return np.concatenate(slates)

@@ -99,6 +99,7 @@ class Update(Section):
     epochs: Count
     learning_rate: Positive
     replay_ratio: Annotated[float, Field(ge=0)]
+    anchor: Annotated[float, Field(ge=0)] = 0.0  # 0: none
 
 
 class Augment(Section):

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.benchmark.tables import EventTable
-from endcap.data.features import FAR_FUTURE, TYPES, Interactions, choose_targets, to_microseconds
+from endcap.data.features import FAR_FUTURE, Interactions, choose_targets, to_microseconds
 from endcap.errors import InputError
-from endcap.models.history import MICROSECONDS_PER_DAY, History
+from endcap.models.history import MICROSECONDS_PER_DAY, History, histories_of
 
 Ints = npt.NDArray[np.int64]
 COMMON_END = datetime(2020, 1, 6, tzinfo=UTC)  # any Monday: leave-one-out has no dates
@@ -137,11 +137,8 @@ def make_cases(shop: Interactions, start: datetime, end: datetime | None, target
     before = before.where(np.isin(before.users, users))
     before = before.where(np.argsort(before.users, kind="stable"))
     first, last = np.searchsorted(before.users, users), np.searchsorted(before.users, users, side="right")
-    names, times = np.asarray(TYPES, object)[before.types], before.times_us.astype("datetime64[us]")
-    items = before.item_ids[before.items]
-    histories = [History(items[a:b], times[a:b], names[a:b], 1.0) for a, b in zip(first, last, strict=True)]
     return Cases(
-        shop.user_ids[users], histories, rows.astype(np.int64), pairs % max(len(shop.item_ids), 1),
+        shop.user_ids[users], histories_of(before, first, last), rows.astype(np.int64), pairs % max(len(shop.item_ids), 1),
         np.searchsorted(users, before.users), before.items, start,
     )  # fmt: skip
 
@@ -185,8 +182,9 @@ def _interactions(
     by_time = np.argsort(times, kind="stable")
     kinds, never = events.types[order][by_time], np.full(len(order), FAR_FUTURE)
     return Interactions(
-        user_ids, vocabulary, users[by_time], items[by_time], times[by_time], kinds, never, choose_targets(kinds)
-    )
+        user_ids, vocabulary, users[by_time], items[by_time], times[by_time], kinds, never, choose_targets(kinds),
+        events.quantities[order][by_time], events.prices[order][by_time],
+    )  # fmt: skip
 
 
 def _codes(names: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:

@@ -81,8 +81,7 @@ class Newest:
 
 def newest(history: History, events: int) -> History:
     """The last events of a history."""
-    kept = slice(max(len(history) - events, 0), None)
-    return History(history.item_ids[kept], history.times[kept], history.types[kept], history.quantities[kept])
+    return history.part(slice(max(len(history) - events, 0), None))
 
 
 def ablations(model: Callable[[], BlendedRecommender], split: Split, options: FitOptions) -> dict[str, Fit]:

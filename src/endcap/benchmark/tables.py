@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from endcap.data.features import POSITIVE_TYPES, TYPE_CODES, TYPES
+from endcap.data.features import POSITIVE_TYPES, TYPE_CODES, TYPES, Floats, clean_prices, clean_quantities
 from endcap.data.table_files import read_table
 from endcap.errors import InputError
 
@@ -28,6 +28,7 @@ NAMES = {
     "time": ("timestamp", "time"),
     "type": ("type", "event", "event_type"),
     "quantity": ("quantity",),
+    "price": ("price", "unit_price"),
 }
 # Whole numbers are read by their size: days, seconds, milliseconds, microseconds or nanoseconds since 1970.
 NUMBER_UNITS = ((1e5, "days", 86_400e6), (1e11, "seconds", 1e6), (1e14, "milliseconds", 1e3), (1e17, "microseconds", 1.0))
@@ -43,6 +44,8 @@ class EventTable:
     times_us: Ints | None  # (N,) microseconds since the epoch, UTC
     positions: npt.NDArray[np.float64] | None  # (N,) the order within a user
     types: Ints  # (N,) data.features.TYPE_CODES
+    quantities: Floats  # (N,) pieces; 1 where not given
+    prices: Floats  # (N,) of one piece; NaN where not given
     columns: dict[str, str]  # what was read from which column
     warnings: tuple[str, ...]
 
@@ -54,7 +57,7 @@ def read_events(path: Path) -> EventTable:
     """Events of a Parquet or CSV file; returns (quantity <= 0) and types that say nothing of liking are left out.
 
     Columns: user, item; timestamp (datetime, ISO 8601 text, or a number of days, seconds, … since 1970) or position, or
-    neither, then the file's order counts; and, where there are, type and quantity.
+    neither, then the file's order counts; and, where there are, type, quantity and price (of one piece).
 
     Raises:
         InputError: unreadable, a column is missing, ids are null, times cannot be read, or no event is left.
@@ -77,8 +80,7 @@ def read_events(path: Path) -> EventTable:
         warnings.append(f"events of unknown types left out: {', '.join(unknown[:5])}; known: {', '.join(TYPES)}")
     keep = (types >= 0) & POSITIVE_TYPES[types]
     if "quantity" in columns:
-        quantity = pd.to_numeric(frame[columns["quantity"]], errors="coerce").to_numpy(np.float64)
-        keep &= ~(quantity <= 0)
+        keep &= ~(_lenient(frame, columns, "quantity") <= 0).to_numpy()
     if not keep.all():
         warnings.append(f"{int((~keep).sum()):,} of {len(frame):,} events say nothing of liking, or are returns: left out")
     if not keep.any():
@@ -90,7 +92,16 @@ def read_events(path: Path) -> EventTable:
         times, columns["time_unit"] = read_times(frame[columns["time"]], f"{where}: {columns['time']}")
     positions = _numbers(frame[columns["position"]], f"{where}: position") if "position" in columns else None
     users, items = (text_ids(frame[columns[role]], f"{where}: {columns[role]}") for role in ("user", "item"))
-    return EventTable(users, items, times, positions, types[keep], columns, tuple(warnings))
+    quantities = clean_quantities(_lenient(frame, columns, "quantity"), len(frame))
+    prices = clean_prices(_lenient(frame, columns, "price"), len(frame))
+    return EventTable(users, items, times, positions, types[keep], quantities, prices, columns, tuple(warnings))
+
+
+def _lenient(frame: pd.DataFrame, columns: dict[str, str], role: str) -> pd.Series[Any]:
+    """(N,) numbers; NaN for what is none, everywhere where the file has no such column."""
+    if role not in columns:
+        return pd.Series(np.nan, index=frame.index)
+    return pd.to_numeric(frame[columns[role]], errors="coerce")
 
 
 def text_ids(column: pd.Series[Any], field: str) -> npt.NDArray[Any]:

@@ -20,7 +20,7 @@ FULL, INCREMENTAL, NAIVE, FROZEN = "full", "incremental", "naive", "frozen"
 STRATEGIES = {
     FULL: "trained from nothing every week",
     INCREMENTAL: "Endcap's update every week",
-    NAIVE: "trained on with the new week alone: nothing replayed, blend weights not held to the parent's",
+    NAIVE: "trained on with the new week alone: nothing replayed, neither network nor blend held to the parent's",
     FROZEN: "the first model, never touched",
 }
 Progress = Callable[[str], None]
@@ -58,7 +58,7 @@ class Updater:
     ) -> BlendedRecommender:
         """The strategy's model of the week before, brought to `until`."""
         if strategy == NAIVE:
-            options = dataclasses.replace(self.options, replay_ratio=0.0)
+            options = dataclasses.replace(self.options, replay_ratio=0.0, anchor=0.0)
             return fit_update(parent, *self._at(until), since, until, options, progress, hold=0.0).model
         return fit_update(parent, *self._at(until), since, until, self.options, progress).model
 

@@ -5,7 +5,7 @@ Read from files as the quality benchmark reads them, or from Online Retail as th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,7 @@ class WeeklyShop:
         """What was known at `moment`, over the vocabulary of what was listed then."""
         codes = self.listed(moment)
         known = self.events.known_at(moment)
-        return Interactions(
-            known.user_ids, known.item_ids[codes], known.users, np.searchsorted(codes, known.items), known.times_us,
-            known.types, known.cancelled_us, known.target_types,
-        )  # fmt: skip
+        return replace(known, item_ids=known.item_ids[codes], items=np.searchsorted(codes, known.items))
 
     def cases(self, week: datetime) -> Cases:
         """The shoppers who took something in the week from `week` on; codes are of the whole vocabulary."""
@@ -136,7 +133,7 @@ def _interactions(events: EventTable, times: Ints, item_ids: tuple[str, ...]) ->
     kinds: Any = events.types[order]
     return Interactions(
         user_ids, np.array(item_ids, object), users.astype(np.int64), items.astype(np.int64), times[order], kinds,
-        np.full(len(order), FAR_FUTURE), choose_targets(kinds),
+        np.full(len(order), FAR_FUTURE), choose_targets(kinds), events.quantities[order], events.prices[order],
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 TYPES = [str(kind) for kind in EventType]
 TYPE_CODES = {name: code for code, name in enumerate(TYPES)}
@@ -44,6 +45,8 @@ class Interactions:
     types: Ints  # (N,) TYPE_CODES
     cancelled_us: Ints  # (N,)
     target_types: npt.NDArray[np.bool_]  # one flag a type code: what a recommendation should lead to
+    quantities: Floats  # (N,) pieces; 1 where not given
+    prices: Floats  # (N,) of one piece, shop currency; NaN where not given
 
     def __len__(self) -> int:
         return len(self.users)
@@ -67,6 +70,8 @@ class Interactions:
             times_us=self.times_us[mask],
             types=self.types[mask],
             cancelled_us=self.cancelled_us[mask],
+            quantities=self.quantities[mask],
+            prices=self.prices[mask],
         )
 
     def known_at(self, moment: datetime) -> Interactions:
@@ -104,9 +109,27 @@ def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Inter
     vocabulary = np.array([*item_ids, *present], dtype=object)
     index = {item: code for code, item in enumerate(vocabulary)}
     items = frame["item_id"].map(index).to_numpy(np.int64)
+    quantities = clean_quantities(frame["quantity"] if "quantity" in frame else None, len(frame))
+    prices = clean_prices(frame["price"] if "price" in frame else None, len(frame))
     return Interactions(
-        np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types)
-    )
+        np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types),
+        quantities, prices,
+    )  # fmt: skip
+
+
+def clean_quantities(column: pd.Series[Any] | None, count: int) -> Floats:
+    """(N,) pieces of each positive event; 1 where the shop does not say."""
+    if column is None:
+        return np.ones(count, np.float32)
+    return np.nan_to_num(column.to_numpy(np.float32, na_value=np.nan), nan=1.0)
+
+
+def clean_prices(column: pd.Series[Any] | None, count: int) -> Floats:
+    """(N,) prices of one piece; NaN where the shop does not say, or gave it away."""
+    if column is None:
+        return np.full(count, np.nan, np.float32)
+    prices = column.to_numpy(np.float32, na_value=np.nan)
+    return np.where(np.isfinite(prices) & (prices > 0), prices, np.float32(np.nan))
 
 
 def choose_targets(types: Ints) -> npt.NDArray[np.bool_]:

@@ -62,8 +62,7 @@ def calibration_error(
 ) -> float:
     """ECE = sum over bins of (n_b / N) |mean predicted - mean happened| (Naeini et al. 2015).
 
-    Upwards biased: chance alone gives a perfect forecaster about sum_b sqrt(n_b p_b (1 - p_b)) / N. `happened_N` may also be
-    true probabilities, where they are known; then there is no such bias.
+    Upwards biased: see `error_by_chance`. `happened_N` may also be true probabilities, where they are known; then there is no such bias.
 
     >>> calibration_error(np.array([0.2, 0.2, 0.6, 0.6]), np.array([0, 0, 1, 0]), bins=2)
     0.15
@@ -72,6 +71,20 @@ def calibration_error(
     code = assign_bins(p, binning, bins)
     gaps = np.bincount(code, weights=p - y)
     return round(float(np.abs(gaps).sum() / len(p)), 12)
+
+
+def error_by_chance(chances_N: npt.NDArray[Any], binning: Binning = "equal_mass", bins: int = BINS) -> float:
+    """The calibration error that chance alone gives a forecaster whose probabilities are all true.
+
+    In each bin the sum of p - happened is near normal with the variance sum of p (1 - p); its mean distance from 0 is
+    sqrt(2 / pi) of its deviation.
+
+    >>> round(error_by_chance(np.full(5000, 0.5)), 4), round(error_by_chance(np.full(50, 0.5)), 4)
+    (0.0056, 0.0564)
+    """
+    p = np.asarray(chances_N, np.float64)
+    variances = np.bincount(assign_bins(p, binning, bins), weights=p * (1 - p))
+    return float(np.sqrt(2 / np.pi * variances).sum() / len(p))
 
 
 def reliability(

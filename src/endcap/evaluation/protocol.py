@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from endcap.data.features import TYPES, Interactions, as_frame, interactions_from_events
+from endcap.data.features import Interactions, as_frame, interactions_from_events
 from endcap.evaluation.metrics import ndcg_at_k, recall_at_k, top_k
-from endcap.models.history import History, Scorer
+from endcap.models.history import History, Scorer, histories_of
 
 BATCH_NUMBERS = 1_000_000  # shoppers × items that are scored at once
 HEAVY_EVENTS = 100  # from this many known target events on a shopper is heavy
@@ -46,15 +46,9 @@ def histories_at(interactions: Interactions, user_ids: list[str], moment: dateti
     known = interactions.known_at(moment)
     order = np.argsort(known.users, kind="stable")
     known = known.where(order)
-    names = np.asarray(TYPES, object)
     index = {user: code for code, user in enumerate(interactions.user_ids)}
     codes = np.array([index.get(user, -1) for user in user_ids], np.int64)
-    starts, ends = np.searchsorted(known.users, codes), np.searchsorted(known.users, codes, side="right")
-    times = known.times_us.astype("datetime64[us]")
-    return [
-        History(known.item_ids[known.items[a:b]], times[a:b], names[known.types[a:b]], 1.0) if code >= 0 else History.empty()
-        for code, a, b in zip(codes, starts, ends, strict=True)
-    ]
+    return histories_of(known, np.searchsorted(known.users, codes), np.searchsorted(known.users, codes, side="right"))
 
 
 def make_period(events: Any, start: datetime, end: datetime) -> Period:

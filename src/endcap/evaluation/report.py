@@ -15,7 +15,7 @@ from endcap.evaluation.significance import Interval, bootstrap_mean, paired_boot
 
 OURS = "blend"
 OUTCOMES = ("click", "purchase")  # that a behaviour head gives probabilities of
-FIGURES = ("happened", "log_loss", "prior_log_loss", "ece", "prior_ece")
+FIGURES = ("happened", "log_loss", "prior_log_loss", "ece", "prior_ece", "chance_ece")
 CURVES = ("train_loss", "validation_loss", "validation_ndcg")
 
 

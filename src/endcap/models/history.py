@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.data.features import POSITIVE_TYPES, TYPE_CODES
+from endcap.data.features import POSITIVE_TYPES, TYPE_CODES, TYPES, Interactions
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -34,8 +34,11 @@ class History:
     times: npt.NDArray[np.datetime64]  # (N,) datetime64[us], UTC
     types: npt.NDArray[Any]  # (N,) text, see contracts.EventType
     quantities: npt.NDArray[np.float64]  # (N,) NaN: not given
+    prices: npt.NDArray[np.float64]  # (N,) of one piece, shop currency; NaN: not given
 
-    def __init__(self, item_ids: Any, times: Any, types: Any = "purchase", quantities: Any = 1.0) -> None:
+    def __init__(
+        self, item_ids: Any, times: Any, types: Any = "purchase", quantities: Any = 1.0, prices: Any = np.nan
+    ) -> None:
         items = np.asarray(item_ids, dtype=object)
         count = len(items)
         object.__setattr__(self, "item_ids", items)
@@ -43,11 +46,12 @@ class History:
         object.__setattr__(
             self, "types", np.full(count, types, object) if isinstance(types, str) else np.asarray(types, object)
         )
-        numbers = np.full(count, quantities) if np.isscalar(quantities) else np.asarray(quantities, dtype=np.float64)
-        object.__setattr__(self, "quantities", numbers)
-        lengths = {len(items), len(self.times), len(self.types), len(self.quantities)}
+        for name, given in (("quantities", quantities), ("prices", prices)):
+            numbers = np.full(count, given) if np.isscalar(given) else np.asarray(given, dtype=np.float64)
+            object.__setattr__(self, name, numbers)
+        lengths = {len(items), len(self.times), len(self.types), len(self.quantities), len(self.prices)}
         if len(lengths) > 1:
-            raise ValueError(f"History: item_ids, times, types and quantities differ in length: {sorted(lengths)}")
+            raise ValueError(f"History: item_ids, times, types, quantities and prices differ in length: {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -55,18 +59,32 @@ class History:
     @classmethod
     def empty(cls) -> History:
         """The history of a shopper nobody has seen."""
-        return cls([], [], [], [])
+        return cls([], [], [], [], [])
 
     @classmethod
     def from_events(cls, events: Sequence[Mapping[str, Any]]) -> History:
-        """From event records, oldest first; `quantity` may be missing or None."""
-        quantities = [event.get("quantity") for event in events]
+        """From event records, oldest first; `quantity` and `price` may be missing or None."""
+        amounts = ([event.get(name) for event in events] for name in ("quantity", "price"))
         return cls(
             [event["item_id"] for event in events],
             [event["time"] for event in events],
             [str(event.get("type", "purchase")) for event in events],
-            [np.nan if quantity is None else float(quantity) for quantity in quantities],
+            *([np.nan if number is None else float(number) for number in numbers] for numbers in amounts),
         )
+
+    def part(self, rows: slice | npt.NDArray[Any]) -> History:
+        """Some of the events, in the order asked for."""
+        return History(self.item_ids[rows], self.times[rows], self.types[rows], self.quantities[rows], self.prices[rows])
+
+
+def histories_of(events: Interactions, first: Ints, last: Ints) -> list[History]:
+    """A history each of the rows [first, last); `events` lie by shopper, then by time."""
+    items, names = events.item_ids[events.items], np.asarray(TYPES, object)[events.types]
+    times = events.times_us.astype("datetime64[us]")
+    return [
+        History(items[a:b], times[a:b], names[a:b], events.quantities[a:b], events.prices[a:b])
+        for a, b in zip(first, last, strict=True)
+    ]
 
 
 class Scorer(Protocol):
@@ -90,17 +108,22 @@ class HistoryBatch:
     ages: Floats  # (E,) days before `now`, >= 0
     types: Ints  # (E,) data.features.TYPE_CODES
     now_us: int  # microseconds since the epoch
+    quantities: Floats  # (E,) pieces; 1 where not given
+    prices: Floats  # (E,) of one piece; NaN where not given
 
     def of_types(self, wanted: npt.NDArray[np.bool_]) -> HistoryBatch:
         """Only the events for which `wanted` (one flag a type code) is true."""
         keep = wanted[self.types]
-        return HistoryBatch(self.size, self.rows[keep], self.codes[keep], self.ages[keep], self.types[keep], self.now_us)
+        return HistoryBatch(
+            self.size, self.rows[keep], self.codes[keep], self.ages[keep], self.types[keep], self.now_us,
+            self.quantities[keep], self.prices[keep],
+        )  # fmt: skip
 
 
 def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime) -> HistoryBatch:
     """Histories as flat arrays: unknown items, returns (quantity <= 0), weightless types and later events are left out."""
     now_us = microseconds(now)
-    rows, codes, times, types = [], [], [], []
+    found: list[tuple[npt.NDArray[Any], ...]] = []
     for row, history in enumerate(histories):
         if not len(history):
             continue
@@ -108,21 +131,18 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
         kind = np.fromiter(map(TYPE_CODES.get, history.types.tolist(), repeat(-1)), np.int64, len(history))
         time = history.times.astype(np.int64)
         known = (code >= 0) & (kind >= 0) & POSITIVE_TYPES[kind] & ~(history.quantities <= 0) & (time <= now_us)
-        code, kind, time = code[known], kind[known], time[known]
-        if len(time) > 1 and (np.diff(time) < 0).any():
-            order = np.argsort(time, kind="stable")
-            code, kind, time = code[order], kind[order], time[order]
-        rows.append(np.full(len(code), row, np.int64))
-        codes.append(code)
-        times.append(time)
-        types.append(kind)
-    if not rows:
-        none = np.zeros(0, np.int64)
-        return HistoryBatch(len(histories), none, none, none.astype(np.float32), none, now_us)
-    ages = (now_us - np.concatenate(times)) / MICROSECONDS_PER_DAY
-    return HistoryBatch(
-        len(histories), np.concatenate(rows), np.concatenate(codes), ages.astype(np.float32), np.concatenate(types), now_us
-    )
+        kept = np.flatnonzero(known)
+        if len(kept) > 1 and (np.diff(time[kept]) < 0).any():
+            kept = kept[np.argsort(time[kept], kind="stable")]
+        columns = (code, time, kind, history.quantities, history.prices)
+        found.append((np.full(len(kept), row, np.int64), *(column[kept] for column in columns)))
+    if not found:
+        none, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return HistoryBatch(len(histories), none, none, no_numbers, none, now_us, no_numbers, no_numbers)
+    rows, codes, times, types, quantities, prices = (np.concatenate(column) for column in zip(*found, strict=True))
+    ages = ((now_us - times) / MICROSECONDS_PER_DAY).astype(np.float32)
+    pieces = np.nan_to_num(quantities, nan=1.0).astype(np.float32)
+    return HistoryBatch(len(histories), rows, codes, ages, types, now_us, pieces, prices.astype(np.float32))
 
 
 def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:

@@ -29,7 +29,7 @@ from endcap.models.signals import CONTEXT, SIGNALS, Counts
 if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RANKER = "ranker.txt"  # missing where there was too little to learn a second stage from
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.models.history import Floats, HistoryBatch, Ints
-from endcap.models.item_facts import ITEM_FACTS, ItemFacts
+from endcap.models.item_facts import ITEM_FACTS, ItemFacts, grouped_median
 from endcap.models.signals import LIKENESS
 
 WINDOWS_DAYS = (14, 28, 84)
@@ -20,12 +20,14 @@ DECAYS_DAYS = (10.0, 40.0, 120.0)
 PAIR = (
     "days", *(f"days_{days}" for days in WINDOWS_DAYS), *(f"decayed_{days:.0f}" for days in DECAYS_DAYS), "lines",
     "since", "age", "gap", "due", "share_of_visits", "visits_since", "looked",
+    "pieces", "last_pieces", "last_to_item", "spent", "share_of_spending", "price_to_last",
 )  # fmt: skip
 SHOPPER = (
     "visits", *(f"visits_{days}" for days in WINDOWS_DAYS), "last_visit", "first_visit", "visit_gap",
-    "items", "basket", "repeats", "looks",
+    "items", "basket", "repeats", "looks", "usual_pieces", "usual_price", "spent_a_visit",
 )  # fmt: skip
-FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *LIKENESS, "ease_rank")
+FITS = ("pieces_to_usual", "price_to_usual")  # the item beside what the shopper usually takes
+FEATURES = (*PAIR, *SHOPPER, *ITEM_FACTS, *FITS, *LIKENESS, "ease_rank")
 DAY_BITS = 20
 LOOKED_DAYS = 10.0
 
@@ -47,13 +49,16 @@ def features(
     items = len(facts.values)
     taken, looks = batch.of_types(targets), batch.of_types(~targets)
     visits = _Visits.of(taken)
+    amounts = _Amounts.of(taken, facts, items)
     likeness = [dense[name][rows, codes] for name in LIKENESS]
     result = np.empty((len(rows), len(FEATURES)), np.float32)
     columns = [
         *_pair(taken, visits, rows, codes, items),
         _looked(looks, rows * items + codes, items),
-        *(column[rows] for column in _shopper(taken, looks, visits, items)),
+        *amounts.of_pairs(rows, codes, facts, items),
+        *(column[rows] for column in (*_shopper(taken, looks, visits, items), *amounts.usual)),
         *facts.values[codes].T,
+        *amounts.fits(rows, codes, facts),
         *likeness,
         places(dense["ease"], rows, codes),
     ]
@@ -79,6 +84,55 @@ class _Visits:
     @property
     def days(self) -> Ints:
         return self.keys & ((1 << DAY_BITS) - 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Amounts:
+    """What was spent, in logarithms: pieces, prices of a piece, pieces times price."""
+
+    taken: HistoryBatch
+    spent: Numbers  # (E,) not a logarithm
+    usual: tuple[Numbers, Numbers, Numbers]  # (B,) each: median pieces and price of a line, median spending of a visit
+
+    @classmethod
+    def of(cls, taken: HistoryBatch, facts: ItemFacts, items: int) -> _Amounts:
+        prices = taken.prices.astype(np.float64)
+        usually = np.exp(facts.column("item_price").astype(np.float64))[taken.codes] if items else prices
+        paid = np.where(np.isnan(prices), usually, prices)
+        spent = taken.quantities * np.nan_to_num(paid, nan=1.0)  # a shop without prices: pieces alone
+        visit, where = np.unique(taken.rows << DAY_BITS | days_ago(taken), return_inverse=True)
+        a_visit = np.log(np.bincount(where, spent, len(visit)))
+        usual = (
+            grouped_median(taken.rows, np.log(taken.quantities.astype(np.float64)), taken.size),
+            grouped_median(taken.rows, np.log(prices), taken.size),
+            grouped_median(visit >> DAY_BITS, a_visit, taken.size),
+        )
+        return cls(taken, spent, usual)
+
+    def of_pairs(self, rows: Ints, codes: Ints, facts: ItemFacts, items: int) -> list[Numbers]:
+        """The last columns of PAIR; NaN for an item that the shopper never took."""
+        taken = self.taken
+        pairs, where = np.unique(taken.rows * items + taken.codes, return_inverse=True)
+        newest = np.zeros(len(pairs), np.int64)
+        newest[where] = np.arange(len(where))  # events lie by time: the last assignment is the newest
+        last, price = np.log(taken.quantities[newest].astype(np.float64)), np.log(taken.prices[newest].astype(np.float64))
+        spent = np.bincount(where, self.spent, len(pairs))
+        of_all = np.bincount(taken.rows, self.spent, taken.size)[pairs // max(items, 1)]
+        code = pairs % max(items, 1)
+        columns = [
+            np.log(np.bincount(where, taken.quantities, len(pairs))),
+            last,
+            last - facts.column("item_quantity")[code],
+            np.log(spent),
+            np.log(spent / of_all),
+            facts.column("item_price_now")[code] - price,
+        ]
+        return [_look_up(pairs, rows * items + codes, column, np.nan) for column in columns]
+
+    def fits(self, rows: Ints, codes: Ints, facts: ItemFacts) -> list[Numbers]:
+        """The columns FITS."""
+        pieces, price, _ = self.usual
+        return [facts.column("item_quantity")[codes] - pieces[rows], facts.column("item_price")[codes] - price[rows]]
 
 
 def days_ago(batch: HistoryBatch) -> Ints:

@@ -200,6 +200,7 @@ def fit_options(params: Params) -> FitOptions:
         update_epochs=section.update.epochs,
         update_learning_rate=section.update.learning_rate,
         replay_ratio=section.update.replay_ratio,
+        anchor=section.update.anchor,
     )
 
 

@@ -62,6 +62,7 @@ def _signature() -> Any:
                 ColSpec(texts, "times", required=False),
                 ColSpec(texts, "types", required=False),
                 ColSpec(numbers, "quantities", required=False),
+                ColSpec(numbers, "prices", required=False),
             ]
         ),
         outputs=Schema([ColSpec(texts, "item_ids"), ColSpec(numbers, "scores")]),

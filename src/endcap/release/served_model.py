@@ -27,7 +27,7 @@ class ServedRecommender(PythonModel):
         self.recommender = BlendedRecommender.load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`: lists of equal length.
+        """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`, `prices` (of one piece): lists of equal length.
 
         Parameters: `k` (items to answer) and `now` (ISO 8601; empty: the present).
         Returns the columns `item_ids` (lists of k) and `scores`.
@@ -64,12 +64,13 @@ def _history(row: dict[Any, Any], now: datetime) -> Any:
     times = [_time(str(text)) for text in _list(row.get("times"))] or [now] * len(items)
     types = [str(kind) for kind in _list(row.get("types"))] or ["purchase"] * len(items)
     quantities = [float(number) for number in _list(row.get("quantities"))] or [1.0] * len(items)
-    for name, values in (("times", times), ("types", types), ("quantities", quantities)):
+    prices = [float(number) for number in _list(row.get("prices"))] or [np.nan] * len(items)
+    for name, values in (("times", times), ("types", types), ("quantities", quantities), ("prices", prices)):
         if len(values) != len(items):
             raise ValueError(
                 f"{name}: got {len(values)} values for {len(items)} item_ids. Give one for each item or leave the column out."
             )
-    return History(item_ids=items, times=times, types=types, quantities=quantities)
+    return History(item_ids=items, times=times, types=types, quantities=quantities, prices=prices)
 
 
 def _list(value: Any) -> list[Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from endcap.data.features import Interactions
 from endcap.errors import TrainingError
-from endcap.evaluation.calibration import calibration_error, log_losses, reliability
+from endcap.evaluation.calibration import calibration_error, error_by_chance, log_losses, reliability
 from endcap.models.behaviour import BehaviourModel
 from endcap.models.behaviour_features import BehaviourFeatures, Features
 from endcap.models.item_rates import ItemRates
@@ -146,6 +146,7 @@ def _figures(head: BehaviourModel, judged: Table, known: ItemRates) -> dict[str,
             "prior_log_loss": float(log_losses(theirs, happened).mean()),
             "ece": calibration_error(ours, happened),
             "prior_ece": calibration_error(theirs, happened),
+            "chance_ece": error_by_chance(ours),
         }
         task = head.tasks[name]
         found[name] = {key: round(value, 6) for key, value in numbers.items()} | {"by": task.by, "reason": task.reason}

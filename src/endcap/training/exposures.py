@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from endcap.data.features import TYPES, Interactions, column_microseconds, interactions_from_events, to_microseconds
+from endcap.data.features import Interactions, column_microseconds, interactions_from_events, to_microseconds
 from endcap.errors import TrainingError
 from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
-from endcap.models.history import History
+from endcap.models.history import History, histories_of
 from endcap.models.item_rates import ItemRates, running_counts
 from endcap.training.behaviour import fit_head
 from endcap.training.outcomes import label_exposures
@@ -142,7 +142,6 @@ class _Past:
         self._events = ordered
         self._users = {str(user): code for code, user in enumerate(ordered.user_ids)}
         self._first = np.searchsorted(ordered.users, np.arange(len(ordered.user_ids) + 1))
-        self._items, self._types = ordered.item_ids[ordered.items], np.asarray(TYPES, object)[ordered.types]
 
     def of(self, user_id: str | None, moment: datetime) -> History:
         code = self._users.get(str(user_id), -1) if user_id is not None else -1
@@ -151,6 +150,5 @@ class _Past:
         start, at = self._first[code], to_microseconds(moment)
         stop = start + np.searchsorted(self._events.times_us[start : self._first[code + 1]], at, side="left")
         rows = np.arange(start, stop)
-        rows = rows[self._events.cancelled_us[rows] > at]
-        times = self._events.times_us[rows].astype("datetime64[us]")
-        return History(self._items[rows], times, self._types[rows], 1.0)
+        known = self._events.where(rows[self._events.cancelled_us[rows] > at])
+        return histories_of(known, np.array([0]), np.array([len(known)]))[0]

@@ -43,6 +43,7 @@ class FitOptions:
     update_epochs: int = 2
     update_learning_rate: float = 0.0005
     replay_ratio: float = 1.0
+    anchor: float = 0.0
 
     def schedule(self, *, update: bool = False) -> Schedule:
         """The schedule of a full fit or of an update."""
@@ -59,6 +60,7 @@ class FitOptions:
             seed=self.seed,
             precision=self.precision,
             ema_decay=self.ema_decay,
+            anchor=self.anchor if update else 0.0,
             patience=0 if update else self.patience,
             max_seconds=self.max_seconds,
         )

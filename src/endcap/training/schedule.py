@@ -25,6 +25,7 @@ class Schedule:
     augment: Augment = Augment()  # noqa: RUF009 -- frozen
     adversarial: float = 0.0  # how far items are moved against the loss, in lengths of their vectors
     ema_decay: float = 0.0  # of the average of weights that is judged and kept; 0: the last step's
+    anchor: float = 0.0  # how strongly weights are held to those that one began with
     patience: int = 0  # epochs without a better NDCG on held-out questions before going back to the best; 0: keep the last
     max_seconds: float = math.inf
 

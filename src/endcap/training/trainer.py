@@ -20,6 +20,7 @@ from endcap.evaluation.metrics import ndcg_at_k
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
 from endcap.training.adversary import with_adversary
+from endcap.training.anchor import Anchor
 from endcap.training.augmentation import augment
 from endcap.training.averaging import WeightAverage
 from endcap.training.checkpoint import Checkpoint
@@ -75,6 +76,7 @@ def train(
         )
     team = current_team()
     optimiser = _optimiser(model.to(team.device), schedule)
+    anchor = Anchor(model, schedule.anchor)
     average = WeightAverage(model, schedule.ema_decay)
     checkpoint = Checkpoint(checkpoint_path, schedule)
     curve = checkpoint.restore(model, optimiser, average)
@@ -83,7 +85,7 @@ def train(
     started = time.monotonic()
     for epoch in range(len(curve.train), schedule.epochs):
         begun = time.monotonic()
-        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, average)
+        loss, windows = _epoch(model, sequences, questions, schedule, optimiser, epoch, anchor, average)
         curve.train.append(loss)
         curve.windows.append(windows)
         curve.seconds.append(time.monotonic() - begun)
@@ -116,8 +118,9 @@ def take_part(team: Team, job: Job) -> None:
     model, schedule = job.model.to(team.device), job.schedule
     optimiser = _optimiser(model, schedule)
     optimiser.load_state_dict(job.optimiser)
+    anchor = Anchor(model, schedule.anchor)
     for epoch in range(job.epochs_done, schedule.epochs):
-        _epoch(model, job.sequences, job.questions, schedule, optimiser, epoch)
+        _epoch(model, job.sequences, job.questions, schedule, optimiser, epoch, anchor)
         if team.agree(False):
             break
 
@@ -141,6 +144,7 @@ def _epoch(
     schedule: Schedule,
     optimiser: torch.optim.Optimizer,
     epoch: int,
+    anchor: Anchor,
     average: WeightAverage | None = None,
 ) -> tuple[float, int]:
     """One pass of all processes: the mean loss, and how many windows were learnt from."""
@@ -170,6 +174,7 @@ def _epoch(
             )
         torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimiser.step()
+        anchor.draw(model, schedule.learning_rate)
         if average is not None:
             average.update(model)
         total, count, windows = total + value * len(batch.rows), count + len(batch.rows), windows + len(batch.codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -22,7 +23,8 @@ def table(rows: list[tuple[str, str, int]], positions: list[int] | None = None) 
     users, items, days = zip(*rows, strict=True)
     return EventTable(
         np.array(users, object), np.array(items, object), np.array(days, np.int64) * DAY,
-        None if positions is None else np.array(positions, float), np.full(len(rows), TYPE_CODES["purchase"]), {}, (),
+        None if positions is None else np.array(positions, float), np.full(len(rows), TYPE_CODES["purchase"]),
+        np.ones(len(rows), np.float32), np.full(len(rows), np.nan, np.float32), {}, (),
     )  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def test_a_cut_with_one_side_empty_is_refused(at: int) -> None:
 
 def test_time_needs_times() -> None:
     events = table(ROWS)
-    without = EventTable(events.users, events.items, None, None, events.types, {}, ())
+    without = replace(events, times_us=None)
     with pytest.raises(InputError, match="leave-one-out, which needs only an order"):
         by_time(without, ITEMS, None, 28)
 

@@ -109,7 +109,8 @@ def test_history_is_the_newest_oldest_first(log: EventLog) -> None:
     log.append([event("searched", NOON + 9 * DAY, type="search")])
     history = log.history("u1", limit=3)
     assert [row["item_id"] for row in history] == ["2", "3", "4"]
-    assert history[-1] == {"event_id": "e4", "item_id": "4", "type": "purchase", "time": NOON + 4 * DAY, "quantity": 2.0}
+    newest = {"event_id": "e4", "item_id": "4", "type": "purchase", "time": NOON + 4 * DAY, "quantity": 2.0}
+    assert history[-1] == {**newest, "price": event("e4")["price"]}
     assert log.history("nobody", limit=3) == []
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from endcap.errors import InputError
-from endcap.evaluation.calibration import assign_bins, brier_scores, calibration_error, log_losses, reliability, wilson
+from endcap.evaluation.calibration import (
+    assign_bins,
+    brier_scores,
+    calibration_error,
+    error_by_chance,
+    log_losses,
+    reliability,
+    wilson,
+)
 
 
 def test_a_perfect_forecaster_has_no_error_and_a_shifted_one_has_the_shift() -> None:
@@ -52,3 +60,10 @@ def test_the_table_has_the_rate_and_its_interval() -> None:
 def test_what_is_no_forecast_is_refused(chances: list[float]) -> None:
     with pytest.raises(InputError, match="chances"):
         calibration_error(np.array(chances), np.array([1.0]))
+
+
+def test_the_error_by_chance_is_that_of_true_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    chances = rng.beta(2, 5, 700)
+    drawn = [calibration_error(chances, rng.random(700) < chances) for _ in range(300)]
+    assert error_by_chance(chances) == pytest.approx(np.mean(drawn), rel=0.05)

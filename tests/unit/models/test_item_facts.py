@@ -43,6 +43,23 @@ def test_facts_of_three_items_by_hand() -> None:
     assert np.isnan([pen["item_first"], pen["item_last"]]).all()
 
 
+def test_pieces_and_prices_of_items() -> None:
+    frame = pd.DataFrame(
+        {
+            "user_id": "ann", "type": "purchase", "item_id": ["cup", "cup", "cup", "hat"],
+            "time": pd.to_datetime([NOW - timedelta(days=ago) for ago in (40, 20, 5, 5)], utc=True),
+            "quantity": [8.0, 4.0, 2.0, None], "price": [1.0, 2.0, 4.0, None],
+        }
+    )  # fmt: skip
+    cup, hat = (
+        dict(zip(ITEM_FACTS, row.tolist(), strict=True)) for row in item_facts(interactions_from_events(frame), NOW).values
+    )
+    np.testing.assert_allclose(cup["item_pieces_28"], np.log1p(4 + 2), rtol=1e-6)
+    np.testing.assert_allclose([cup["item_quantity"], cup["item_price"], cup["item_price_now"]], np.log([4, 2, 4]), rtol=1e-6)
+    assert hat["item_quantity"] == 0  # one piece where nothing is said
+    assert np.isnan([hat["item_price"], hat["item_price_now"]]).all()
+
+
 def test_nothing_after_the_moment_counts() -> None:
     before = NOW - timedelta(days=15)
     known = shop(*(line for line in LINES if line[2] > 15))

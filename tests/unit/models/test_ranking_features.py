@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,10 +18,13 @@ TARGETS = np.array([name == "purchase" for name in TYPES])
 FACTS = ItemFacts(np.arange(ITEMS * len(ITEM_FACTS), dtype=np.float32).reshape(ITEMS, -1))
 
 
-def batch(*events: tuple[int, int, float, int], size: int = 2) -> HistoryBatch:
-    """Events (row, code, days ago, type), by row, then the oldest first."""
-    rows, codes, ages, types = np.array(sorted(events, key=lambda e: (e[0], -e[2]))).reshape(-1, 4).T
-    return HistoryBatch(size, rows.astype(int), codes.astype(int), ages.astype(np.float32), types.astype(int), 0)
+def batch(*events: tuple[float, ...], size: int = 2) -> HistoryBatch:
+    """Events (row, code, days ago, type, pieces, price), the last two 1 and unknown if left out; by row, then the oldest first."""
+    whole = [(*event, 1.0, np.nan)[:6] if len(event) == 4 else event for event in events]
+    rows, codes, ages, types, pieces, prices = np.array(sorted(whole, key=lambda e: (e[0], -e[2]))).reshape(-1, 6).T
+    numbers = (column.astype(np.float32) for column in (ages, pieces, prices))
+    age, piece, price = numbers
+    return HistoryBatch(size, rows.astype(int), codes.astype(int), age, types.astype(int), 0, piece, price)
 
 
 def likeness(size: int = 2, items: int = ITEMS) -> dict[str, np.ndarray]:
@@ -66,13 +71,52 @@ def test_what_was_only_looked_at_is_not_taken() -> None:
     assert np.isnan([stranger["last_visit"], stranger["basket"], stranger["repeats"]]).all()
 
 
+def facts_of(**columns: list[float]) -> ItemFacts:
+    values = np.zeros((ITEMS, len(ITEM_FACTS)), np.float32)
+    for name, column in columns.items():
+        values[:, ITEM_FACTS.index(name)] = column
+    return ItemFacts(values)
+
+
+def test_what_was_spent_by_hand() -> None:
+    # Two of item 1 for 3 each, later six for 2 each on the day of one item 2 for 8; nobody told the price of item 3.
+    history = batch((0, 1, 9.0, BUY, 2, 3.0), (0, 1, 4.0, BUY, 6, 2.0), (0, 2, 4.0, BUY, 1, 8.0), (0, 3, 1.0, BUY, 2, np.nan))
+    known = facts_of(
+        item_price=np.log([1, 3, 8, 5]).tolist(), item_price_now=np.log([1, 4, 8, 5]).tolist(), item_quantity=np.log([1, 3, 1, 1]).tolist()
+    )
+    table = features(history, TARGETS, known, ROWS, CODES, likeness())
+    never, often, _, unpriced = (named(table, row) for row in range(4))
+    spending = 2 * 3 + 6 * 2 + 8 + 2 * 5  # an unknown price is the item's usual one
+    wanted = {
+        "pieces": np.log(8), "last_pieces": np.log(6), "last_to_item": np.log(6 / 3), "spent": np.log(18),
+        "share_of_spending": np.log(18 / spending), "price_to_last": np.log(4 / 2),
+        "usual_pieces": np.log(2), "usual_price": np.log(3), "spent_a_visit": np.log(10),
+        "pieces_to_usual": np.log(3 / 2), "price_to_usual": 0.0,
+    }  # fmt: skip
+    np.testing.assert_allclose([often[name] for name in wanted], list(wanted.values()), rtol=1e-5, atol=1e-6)
+    assert np.isnan([never[name] for name in ("pieces", "spent", "price_to_last")]).all()
+    np.testing.assert_allclose(unpriced["spent"], np.log(10), rtol=1e-5)
+    assert np.isnan(unpriced["price_to_last"])
+
+
+def test_without_any_price_pieces_are_what_is_spent() -> None:
+    history = batch((0, 1, 9.0, BUY, 2, np.nan), (0, 2, 4.0, BUY, 6, np.nan))
+    told = facts_of(item_price=[np.nan] * ITEMS, item_price_now=[np.nan] * ITEMS)
+    pair = named(features(history, TARGETS, told, ROWS, CODES, likeness()), 1)
+    np.testing.assert_allclose(pair["share_of_spending"], np.log(2 / 8), rtol=1e-5)
+    assert np.isnan([pair["usual_price"], pair["price_to_usual"], pair["price_to_last"]]).all()
+
+
 def test_the_order_of_pairs_and_the_other_shoppers_do_not_matter() -> None:
     dense = likeness()
     table = features(HISTORY, TARGETS, FACTS, ROWS, CODES, dense)
     order = np.random.default_rng(1).permutation(len(ROWS))
     np.testing.assert_array_equal(features(HISTORY, TARGETS, FACTS, ROWS[order], CODES[order], dense), table[order])
     alone = HISTORY.rows == 1
-    only = HistoryBatch(1, HISTORY.rows[alone] - 1, HISTORY.codes[alone], HISTORY.ages[alone], HISTORY.types[alone], 0)
+    only = replace(
+        HISTORY, size=1, rows=HISTORY.rows[alone] - 1, codes=HISTORY.codes[alone], ages=HISTORY.ages[alone],
+        types=HISTORY.types[alone], quantities=HISTORY.quantities[alone], prices=HISTORY.prices[alone],
+    )  # fmt: skip
     second = {name: values[1:] for name, values in dense.items()}
     np.testing.assert_array_equal(features(only, TARGETS, FACTS, ROWS[:ITEMS], CODES[:ITEMS], second), table[ITEMS:])
 
