@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from endcap.cli.benchmark_record import MlflowOption, keep_record
 from endcap.cli.figures import show_figures
 
 
@@ -28,6 +29,7 @@ def behaviour(
         Path | None, typer.Option(help="Where the figures go (JSON), with a reliability plot beside.", show_default=False)
     ] = None,
     add: Annotated[bool, typer.Option(help="Keep the cases of other names that --out already holds.")] = False,
+    mlflow: MlflowOption = True,
 ) -> None:
     """Learn the behaviour head on older exposures and judge it on the newest, beside a popularity prior and LightGBM.
 
@@ -40,8 +42,7 @@ def behaviour(
 
     result = run(load_params(), exposures or [], items, seeds, lambda line: typer.echo(line, err=True), out=out, add=add)
     _show(result)
-    if out:
-        typer.echo(f"Wrote {out} and {out.with_suffix('.png')}.")
+    keep_record("behaviour", result, out, mlflow)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from endcap.cli.behaviour_benchmark import behaviour
+from endcap.cli.benchmark_record import MlflowOption, keep_record
 from endcap.cli.figures import show_figures
 from endcap.cli.updates_benchmark import updates
 
@@ -62,6 +63,7 @@ def quality(
     mask_seen: Annotated[bool, typer.Option(help="Whether items that a user already had are left out of the ranking.")] = True,
     ablation: Annotated[bool, typer.Option(help="Also Endcap without each of its parts (leave-one-out only).")] = False,
     cold_start: Annotated[bool, typer.Option(help="Also Endcap on the newest 0, 1, 2, 5, 10 events of each history.")] = False,
+    mlflow: MlflowOption = True,
 ) -> None:
     """Rank all items for every test user with Endcap and the baselines, and say how good each is, with intervals.
 
@@ -80,8 +82,7 @@ def quality(
     cache = load_settings().home / TEXT_CACHE
     result = run_quality(request, params, fit_options(params), cache, lambda line: typer.echo(line, err=True))
     _show(result)
-    if out:
-        typer.echo(f"Wrote {out} and {out.with_suffix('.png')}.")
+    keep_record(f"quality {protocol} {interactions.stem}", result, out, mlflow)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from endcap.cli.benchmark_record import MlflowOption, keep_record
 from endcap.cli.figures import show_figures
 
 
@@ -35,6 +36,7 @@ def updates(
         typer.Option(help="Where the figures go (JSON), with a PNG beside; a killed run resumes.", show_default=False),
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Whether the baselines are fitted too.")] = True,
+    mlflow: MlflowOption = True,
 ) -> None:
     """Rank each week before it is learnt, with a model retrained, updated, tuned naively or left alone, and with baselines.
 
@@ -57,8 +59,7 @@ def updates(
         request, params, fit_options(params), settings.data_dir, settings.home, lambda line: typer.echo(line, err=True)
     )
     _show(result)
-    if out:
-        typer.echo(f"Wrote {out} and {out.with_suffix('.png')}.")
+    keep_record(f"updates {shop or result['data']['shop']}", result, out, mlflow)
 
 
 def _day(text: str) -> datetime:

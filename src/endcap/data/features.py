@@ -109,8 +109,8 @@ def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Inter
     vocabulary = np.array([*item_ids, *present], dtype=object)
     index = {item: code for code, item in enumerate(vocabulary)}
     items = frame["item_id"].map(index).to_numpy(np.int64)
-    quantities = clean_quantities(frame["quantity"] if "quantity" in frame else None, len(frame))
-    prices = clean_prices(frame["price"] if "price" in frame else None, len(frame))
+    quantities = clean_quantities(frame.get("quantity"), len(frame))
+    prices = clean_prices(frame.get("price"), len(frame))
     return Interactions(
         np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types),
         quantities, prices,
@@ -121,7 +121,8 @@ def clean_quantities(column: pd.Series[Any] | None, count: int) -> Floats:
     """(N,) pieces of each positive event; 1 where the shop does not say."""
     if column is None:
         return np.ones(count, np.float32)
-    return np.nan_to_num(column.to_numpy(np.float32, na_value=np.nan), nan=1.0)
+    given: Floats = column.to_numpy(np.float32, na_value=np.nan)
+    return np.nan_to_num(given, nan=1.0)
 
 
 def clean_prices(column: pd.Series[Any] | None, count: int) -> Floats:

@@ -62,7 +62,8 @@ def calibration_error(
 ) -> float:
     """ECE = sum over bins of (n_b / N) |mean predicted - mean happened| (Naeini et al. 2015).
 
-    Upwards biased: see `error_by_chance`. `happened_N` may also be true probabilities, where they are known; then there is no such bias.
+    Upwards biased: see `error_by_chance`. `happened_N` may also be true probabilities, where they are known; then there is no
+    such bias.
 
     >>> calibration_error(np.array([0.2, 0.2, 0.6, 0.6]), np.array([0, 0, 1, 0]), bins=2)
     0.15

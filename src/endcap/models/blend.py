@@ -2,7 +2,8 @@
 
 score(u, i) = sum over signals s of w_s(u) x_s(u, i), where w_s(u) = W_s · context(u). The weights are
 learnt in training/blending.py. The first CANDIDATES then get their order from `mix` with the second stage (models/ranker.py),
-learnt in training/ranking.py. Items that nobody has taken yet get a few places further down (models/newcomers.py). A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
+learnt in training/ranking.py. Items that nobody has taken yet get a few places further down (models/newcomers.py).
+A directory holds all of it: config.json, items.parquet, *.safetensors; nothing is pickled.
 """
 
 from __future__ import annotations

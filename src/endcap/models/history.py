@@ -36,9 +36,7 @@ class History:
     quantities: npt.NDArray[np.float64]  # (N,) NaN: not given
     prices: npt.NDArray[np.float64]  # (N,) of one piece, shop currency; NaN: not given
 
-    def __init__(
-        self, item_ids: Any, times: Any, types: Any = "purchase", quantities: Any = 1.0, prices: Any = np.nan
-    ) -> None:
+    def __init__(self, item_ids: Any, times: Any, types: Any = "purchase", quantities: Any = 1.0, prices: Any = np.nan) -> None:
         items = np.asarray(item_ids, dtype=object)
         count = len(items)
         object.__setattr__(self, "item_ids", items)

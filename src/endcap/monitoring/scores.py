@@ -66,9 +66,8 @@ def _histories(purchases: pd.DataFrame, start: datetime, windows: Windows, rng: 
     known = np.intersect1d(came.astype(str), before["user_id"].unique().astype(str))
     chosen = rng.permutation(known)[:SHOPPERS]
     rows = before[before["user_id"].isin(chosen)].sort_values("user_id", kind="stable")  # stays sorted by time within a shopper
-    items, types, quantities, prices = (
-        rows[name].to_numpy(kind) for name, kind in (("item_id", object), ("type", object), ("quantity", float), ("price", float))
-    )
+    items, types = (rows[name].to_numpy(object) for name in ("item_id", "type"))
+    quantities, prices = (rows[name].to_numpy(float) for name in ("quantity", "price"))
     moments = rows["time"].dt.tz_localize(None).to_numpy("datetime64[us]")
     ends = np.cumsum(np.unique(rows["user_id"].to_numpy(str), return_counts=True)[1])
     starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - MAX_HISTORY).astype(int) if len(ends) else ends

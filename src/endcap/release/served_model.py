@@ -27,7 +27,7 @@ class ServedRecommender(PythonModel):
         self.recommender = BlendedRecommender.load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`, `prices` (of one piece): lists of equal length.
+        """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`, `prices` (a piece): lists of one length.
 
         Parameters: `k` (items to answer) and `now` (ISO 8601; empty: the present).
         Returns the columns `item_ids` (lists of k) and `scores`.

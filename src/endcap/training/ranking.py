@@ -136,7 +136,8 @@ def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
     known = known.where(np.argsort(known.users, kind="stable"))
     now_us = microseconds(now)
     ages = ((now_us - known.times_us) / MICROSECONDS_PER_DAY).astype(np.float32)
-    return HistoryBatch(len(users), np.searchsorted(users, known.users), known.items, ages, known.types, now_us, known.quantities, known.prices)
+    rows = np.searchsorted(users, known.users)
+    return HistoryBatch(len(users), rows, known.items, ages, known.types, now_us, known.quantities, known.prices)
 
 
 def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster:

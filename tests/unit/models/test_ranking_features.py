@@ -19,7 +19,7 @@ FACTS = ItemFacts(np.arange(ITEMS * len(ITEM_FACTS), dtype=np.float32).reshape(I
 
 
 def batch(*events: tuple[float, ...], size: int = 2) -> HistoryBatch:
-    """Events (row, code, days ago, type, pieces, price), the last two 1 and unknown if left out; by row, then the oldest first."""
+    """Events (row, code, days ago, type, 1 or pieces, nothing or a price), by row, then the oldest first."""
     whole = [(*event, 1.0, np.nan)[:6] if len(event) == 4 else event for event in events]
     rows, codes, ages, types, pieces, prices = np.array(sorted(whole, key=lambda e: (e[0], -e[2]))).reshape(-1, 6).T
     numbers = (column.astype(np.float32) for column in (ages, pieces, prices))
@@ -81,9 +81,8 @@ def facts_of(**columns: list[float]) -> ItemFacts:
 def test_what_was_spent_by_hand() -> None:
     # Two of item 1 for 3 each, later six for 2 each on the day of one item 2 for 8; nobody told the price of item 3.
     history = batch((0, 1, 9.0, BUY, 2, 3.0), (0, 1, 4.0, BUY, 6, 2.0), (0, 2, 4.0, BUY, 1, 8.0), (0, 3, 1.0, BUY, 2, np.nan))
-    known = facts_of(
-        item_price=np.log([1, 3, 8, 5]).tolist(), item_price_now=np.log([1, 4, 8, 5]).tolist(), item_quantity=np.log([1, 3, 1, 1]).tolist()
-    )
+    prices, now, pieces = (np.log(column).tolist() for column in ([1, 3, 8, 5], [1, 4, 8, 5], [1, 3, 1, 1]))
+    known = facts_of(item_price=prices, item_price_now=now, item_quantity=pieces)
     table = features(history, TARGETS, known, ROWS, CODES, likeness())
     never, often, _, unpriced = (named(table, row) for row in range(4))
     spending = 2 * 3 + 6 * 2 + 8 + 2 * 5  # an unknown price is the item's usual one

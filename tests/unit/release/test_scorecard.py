@@ -73,7 +73,8 @@ def test_the_page_tells_of_the_behaviour_head_or_why_there_is_none() -> None:
 
     one = {"happened": 0.12, "log_loss": 0.3, "prior_log_loss": 0.4, "ece": 0.0123, "prior_ece": 0.05, "chance_ece": 0.0077}
     rate = {**one, "by": "rate", "reason": "3 and 1 rows of the rarer purchase outcome"}
-    head = {"rows": {"judge": 12345}, "last": "2011-11-06T10:00:00", "click": {**one, "by": "head", "reason": ""}, "purchase": rate}
+    click = {**one, "by": "head", "reason": ""}
+    head = {"rows": {"judge": 12345}, "last": "2011-11-06T10:00:00", "click": click, "purchase": rate}
     text = told(head)
     for words in ("12,345 shown items", "up to 2011-11-06", "0.0123", "0.0077", "12.00 %", "one rate for all: 3 and 1 rows"):
         assert words in text
