@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import importlib.metadata
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +21,12 @@ import torch
 
 from benchmarks.peers.exchange import Histories, Ints, Job, Material, best_unseen, read_job, read_material, write_json
 from benchmarks.peers.watching import Watch
+from endcap.config import load_params
 from endcap.data.features import FAR_FUTURE, TYPE_CODES, TYPES, Interactions
 from endcap.models.history import MICROSECONDS_PER_DAY, HistoryBatch
 from endcap.models.sequential import SequenceModel, SequenceShape
+from endcap.pipeline.stages import fit_options
+from endcap.training.losses import Objective
 from endcap.training.schedule import Schedule
 from endcap.training.sequences import QUESTIONS, Sequences, make_sequences
 from endcap.training.trainer import train
@@ -54,14 +59,26 @@ def as_interactions(histories: Histories, items: int) -> Interactions:
 def new_network(train_table: Interactions, job: Job) -> SequenceModel:
     """Untrained weights, without text."""
     seen = np.bincount(train_table.items, minlength=len(train_table.item_ids)) > 0
-    shape = SequenceShape(job.dim, 1, 2, job.max_length, job.dropout, 1)
-    return SequenceModel(shape, torch.zeros(len(seen), 1), torch.from_numpy(seen))
+    dropout = job.dropout if job.mode == "throughput" else load_params().train.dropout
+    shape = SequenceShape(job.dim, 1, 2, job.max_length, dropout, 0)
+    return SequenceModel(shape, torch.zeros(len(seen), 0), torch.from_numpy(seen))
 
 
 def train_network(network: SequenceModel, sequences: Sequences, job: Job, after_epoch: Callable[[], None]) -> None:
-    """The product's training, told of each epoch's end. Its softmax is full up to 20,000 items: `negatives` has no effect."""
-    schedule = Schedule(job.epochs, job.learning_rate, 0.01, job.batch_size, job.seed, job.settings.get("precision", "auto"))
-    train(network, sequences, np.arange(len(sequences.question_at)), schedule, progress=lambda _: after_epoch())
+    """The product's training, told of each epoch's end, when the network has the weights that would be kept."""
+    train(network, sequences, np.arange(len(sequences.question_at)), schedule_of(job), progress=lambda _: after_epoch())
+
+
+def schedule_of(job: Job) -> Schedule:
+    """The product's defaults (params.yaml), at most `job.epochs`; for speed the batches and negatives of the peers."""
+    own = dataclasses.replace(
+        fit_options(load_params()).schedule(), epochs=job.epochs, patience=0, max_seconds=math.inf, seed=job.seed,
+        precision=job.settings.get("precision", "auto"),
+    )  # fmt: skip
+    if job.mode != "throughput":
+        return own
+    objective = Objective("sampled", job.negatives)
+    return dataclasses.replace(own, batch_size=job.batch_size, batch_tokens=job.batch_size * job.max_length, objective=objective)
 
 
 @torch.inference_mode()
@@ -107,7 +124,8 @@ def run(job: Job, material: Material) -> dict[str, Any]:
     watch.begin()  # preparing the data is not counted, here as for the peers
     with contextlib.suppress(_Enough):
         train_network(network, sequences, job, after_epoch)
-    negatives = "all items (full softmax)" if material.items <= 20_000 else "20,000 sampled a batch"
+    objective = schedule_of(job).objective
+    negatives = "all items" if objective.loss == "softmax" else f"{objective.negatives} a step, {objective.sampling}"
     return watch.finish() | {"parameters": sum(p.numel() for p in network.parameters()), "negatives": negatives}
 
 

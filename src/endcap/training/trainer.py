@@ -99,7 +99,8 @@ def train(
                 best_weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         checkpoint.save(model, optimiser, average, curve, best_weights)
         judged = f" validation NDCG {curve.ndcg[-1]:.4f}" if curve.ndcg else ""
-        progress(f"epoch {epoch + 1}/{schedule.epochs} loss {curve.train[-1]:.4f}{judged}")
+        with average.in_place(model):  # whoever is told may look at the model as it would be kept
+            progress(f"epoch {epoch + 1}/{schedule.epochs} loss {curve.train[-1]:.4f}{judged}")
         late = time.monotonic() - started > schedule.max_seconds
         if late:
             logger.warning("training_time_limit", extra={"epoch": epoch + 1, "max_seconds": schedule.max_seconds})
