@@ -18,9 +18,10 @@ from torch.nn import functional
 
 from endcap.data.features import TYPES
 from endcap.models.dropout import Dropout
-from endcap.models.history import Floats, HistoryBatch
+from endcap.models.history import Floats, HistoryBatch, Ints
 
 INITIAL = 0.02  # standard deviation of fresh embeddings; read by the blocks times sqrt(D)
+PIECES_EDGES = (1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 127.5)
 GAP_EDGES_DAYS = (0.02, 0.5, 1.5, 3.5, 7.5, 14.5, 21.5, 30.5, 45.5, 60.5, 90.5, 180.5)
 
 
@@ -80,7 +81,7 @@ class SequenceModel(nn.Module):
         self.text_projection: nn.Linear | None = None
         if shape.text_dim:
             self.text_projection = nn.Linear(shape.text_dim, shape.dim, bias=False)
-        self.kinds = nn.Embedding(len(TYPES), shape.dim)
+        self.kinds = nn.Embedding(len(TYPES) * (len(PIECES_EDGES) + 1), shape.dim)
         self.positions = nn.Embedding(shape.max_length, shape.dim)
         self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
@@ -117,7 +118,7 @@ class SequenceModel(nn.Module):
     ) -> Tensor:
         """(B, T, D) the shopper after each event. `days` are event times, ascending; padding is at the end, not valid.
 
-        Of an event that is not shown (None: all are) only its time and type are read, not its item.
+        Of an event that is not shown (None: all are) only its time and kind are read, not its item.
         """
         x: Tensor = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
         if shown_BT is not None:
@@ -159,6 +160,15 @@ class SequenceModel(nn.Module):
         return np.asarray(torch.log_softmax(logits.float(), dim=1).numpy())
 
 
+def kinds_of(types_N: Ints, quantities_N: Floats) -> Ints:
+    """(N,) the kind of each event: its type, and how many pieces it was about, by powers of two.
+
+    >>> kinds_of(np.array([0, 1]), np.array([1.0, 12.0], np.float32)) // len(TYPES)
+    array([0, 3])
+    """
+    return np.asarray(types_N + len(TYPES) * np.searchsorted(PIECES_EDGES, quantities_N))
+
+
 def padded(
     batch: HistoryBatch, length: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Tensor, Tensor, Tensor, Tensor]:
@@ -173,6 +183,6 @@ def padded(
         none = torch.zeros(0, 0, dtype=torch.long)
         return rows, none, none, none.float(), none.bool()
     days = np.where(valid, -batch.ages[index], 0.0).astype(np.float32)
-    arrays = (np.where(valid, batch.codes[index], 0), np.where(valid, batch.types[index], 0), days, valid)
+    arrays = (np.where(valid, batch.codes[index], 0), np.where(valid, kinds_of(batch.types, batch.quantities)[index], 0), days, valid)
     codes, kinds, days_, valid_ = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
     return rows, codes, kinds, days_, valid_

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from endcap.data.features import Interactions
 from endcap.models.history import MICROSECONDS_PER_DAY
+from endcap.models.sequential import kinds_of
 
 Ints = npt.NDArray[np.int64]
 HORIZON_DAYS = 7.0  # answers reach this far beyond the next visit
@@ -29,7 +30,7 @@ class Sequences:
     """Events ordered by shopper and time, with windows over them. N events, W windows, Q questions."""
 
     codes: Ints  # (N,) items
-    kinds: Ints  # (N,)
+    kinds: Ints  # (N,) see models.sequential.kinds_of
     days: npt.NDArray[np.float64]  # (N,) days since the first event of all
     target: npt.NDArray[np.bool_]  # (N,)
     windows: Ints  # (W, 2) first and last + 1 event
@@ -82,7 +83,8 @@ class WindowBatch:
 def make_sequences(known: Interactions, max_length: int) -> Sequences:
     """Windows and questions of what was known; `known` is ordered by time."""
     order = np.argsort(known.users, kind="stable")
-    users, codes, kinds = known.users[order], known.items[order], known.types[order]
+    users, codes = known.users[order], known.items[order]
+    kinds = kinds_of(known.types[order], known.quantities[order])
     origin = int(known.times_us.min(initial=0))
     days = (known.times_us[order] - origin) / MICROSECONDS_PER_DAY
     target = known.is_target[order]

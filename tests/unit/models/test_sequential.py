@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from endcap.models import precision
+from endcap.data.features import interactions_from_events
+from endcap.models import precision, sequential
+from endcap.models.history import encode, histories_of
 from endcap.models.sequential import SequenceModel, SequenceShape
+from endcap.training.sequences import make_sequences
 
 ITEMS, DIM, TEXT = 9, 8, 4
 
@@ -65,3 +73,25 @@ def test_vectors_of_some_items_are_those_of_all(network: SequenceModel) -> None:
     keep = torch.zeros(len(network.ids), dtype=torch.bool)
     torch.testing.assert_close(network.item_vectors(codes), network.item_vectors()[codes])
     torch.testing.assert_close(network.item_vectors(codes, keep), network.item_vectors(keep_id_I=keep)[codes])
+
+
+def test_examples_in_the_docs_hold() -> None:
+    assert doctest.testmod(sequential).failed == 0
+
+
+def test_how_many_pieces_is_heard_and_training_and_requests_say_it_alike(network: SequenceModel) -> None:
+    times = pd.to_datetime(["2011-11-01", "2011-11-03"], utc=True)
+    few, many = (
+        pd.DataFrame({"user_id": "ann", "item_id": ["a", "b"], "time": times, "type": "purchase", "quantity": [1.0, pieces]})
+        for pieces in (1.0, 40.0)
+    )
+    now, scores, kinds = datetime(2011, 11, 7, tzinfo=UTC), [], []
+    for frame in (few, many):
+        shop = interactions_from_events(frame, [f"{letter}" for letter in "abcdefghi"])
+        [history] = histories_of(shop, np.array([0]), np.array([2]))
+        batch = encode([history], {item: code for code, item in enumerate(shop.item_ids)}, now)
+        scores.append(network.score(batch, network.item_vectors()))
+        kinds.append(make_sequences(shop, 6).kinds)
+        np.testing.assert_array_equal(sequential.padded(batch, 6)[2].numpy()[0], kinds[-1])
+    assert not np.allclose(scores[0], scores[1])
+    assert kinds[0][0] == kinds[1][0] != kinds[1][1]
