@@ -124,7 +124,7 @@ class BlendedRecommender:
     def signals(self, batch: HistoryBatch) -> tuple[dict[str, Floats], OwnSignals]:
         """The signals before they are weighed."""
         dense = self.dense(batch)
-        return dense, own_signals(batch, self.target_types, dense, len(self._index), self.counts.typical_gap_days)
+        return dense, own_signals(batch, self.target_types, dense, self.counts)
 
     def dense(self, batch: HistoryBatch) -> dict[str, Floats]:
         """The signals that every item has, each (B, I) or (I,)."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.data.features import Interactions
-from endcap.models.history import MICROSECONDS_PER_DAY, Floats, Ints, microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
 
 WINDOWS_DAYS = (7, 14, 28, 84)
 ITEM_FACTS = (
@@ -41,6 +41,13 @@ class ItemFacts:
     def column(self, name: str) -> Floats:
         """(I,) one of ITEM_FACTS."""
         return np.asarray(self.values[:, ITEM_FACTS.index(name)])
+
+    def spent(self, batch: HistoryBatch) -> npt.NDArray[np.float64]:
+        """(E,) pieces times price of each event; the item's usual price where none was told, and 1 where that is unknown too."""
+        prices = batch.prices.astype(np.float64)
+        usual = np.exp(self.column("item_price").astype(np.float64))[batch.codes] if len(self.values) else prices
+        paid = np.where(np.isnan(prices), usual, prices)
+        return np.asarray(batch.quantities * np.nan_to_num(paid, nan=1.0))
 
 
 def item_facts(interactions: Interactions, as_of: datetime) -> ItemFacts:

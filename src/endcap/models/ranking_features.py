@@ -49,7 +49,7 @@ def features(
     items = len(facts.values)
     taken, looks = batch.of_types(targets), batch.of_types(~targets)
     visits = _Visits.of(taken)
-    amounts = _Amounts.of(taken, facts, items)
+    amounts = _Amounts.of(taken, facts)
     likeness = [dense[name][rows, codes] for name in LIKENESS]
     result = np.empty((len(rows), len(FEATURES)), np.float32)
     columns = [
@@ -95,16 +95,13 @@ class _Amounts:
     usual: tuple[Numbers, Numbers, Numbers]  # (B,) each: median pieces and price of a line, median spending of a visit
 
     @classmethod
-    def of(cls, taken: HistoryBatch, facts: ItemFacts, items: int) -> _Amounts:
-        prices = taken.prices.astype(np.float64)
-        usually = np.exp(facts.column("item_price").astype(np.float64))[taken.codes] if items else prices
-        paid = np.where(np.isnan(prices), usually, prices)
-        spent = taken.quantities * np.nan_to_num(paid, nan=1.0)  # a shop without prices: pieces alone
+    def of(cls, taken: HistoryBatch, facts: ItemFacts) -> _Amounts:
+        spent = facts.spent(taken)
         visit, where = np.unique(taken.rows << DAY_BITS | days_ago(taken), return_inverse=True)
         a_visit = np.log(np.bincount(where, spent, len(visit)))
         usual = (
             grouped_median(taken.rows, np.log(taken.quantities.astype(np.float64)), taken.size),
-            grouped_median(taken.rows, np.log(prices), taken.size),
+            grouped_median(taken.rows, np.log(taken.prices.astype(np.float64)), taken.size),
             grouped_median(visit >> DAY_BITS, a_visit, taken.size),
         )
         return cls(taken, spent, usual)

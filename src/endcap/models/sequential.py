@@ -183,6 +183,11 @@ def padded(
         none = torch.zeros(0, 0, dtype=torch.long)
         return rows, none, none, none.float(), none.bool()
     days = np.where(valid, -batch.ages[index], 0.0).astype(np.float32)
-    arrays = (np.where(valid, batch.codes[index], 0), np.where(valid, kinds_of(batch.types, batch.quantities)[index], 0), days, valid)
+    arrays = (
+        np.where(valid, batch.codes[index], 0),
+        np.where(valid, kinds_of(batch.types, batch.quantities)[index], 0),
+        days,
+        valid,
+    )
     codes, kinds, days_, valid_ = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
     return rows, codes, kinds, days_, valid_

@@ -10,7 +10,7 @@ import pytest
 from endcap.data.features import TYPE_CODES, TYPES
 from endcap.models.history import HistoryBatch
 from endcap.models.item_facts import ITEM_FACTS, ItemFacts
-from endcap.models.ranking_features import FEATURES, LIKENESS, features, places
+from endcap.models.ranking_features import FEATURES, FITS, LIKENESS, features, places
 
 ITEMS = 4
 BUY, VIEW = TYPE_CODES["purchase"], TYPE_CODES["view"]
@@ -126,7 +126,9 @@ def test_empty_histories_have_features(size: int, items: int) -> None:
     table = features(batch(size=size), TARGETS, ItemFacts(FACTS.values[:items]), rows, codes, likeness(size, items))
     assert table.shape == (size * items, len(FEATURES))
     assert (table[:, : FEATURES.index("since")] == 0).all()
-    assert np.isfinite(table[:, FEATURES.index("item_taken_7") :]).all()
+    beside_usual = [FEATURES.index(name) for name in FITS]  # nothing is usual yet
+    assert np.isnan(table[:, beside_usual]).all()
+    assert np.isfinite(np.delete(table, beside_usual, axis=1)[:, FEATURES.index("item_taken_7") :]).all()
 
 
 def test_a_place_is_among_all_items_of_the_shopper() -> None:
