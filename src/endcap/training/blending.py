@@ -25,7 +25,7 @@ from endcap.training.examples import Examples
 
 STEPS = 40
 SEEN = 10  # places of a slate that a shopper looks at
-MIXES = ((1.0, 0.0), *((share, 1.0) for share in (2.0, 1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.0)))
+MIXES = (*((share, 1.0) for share in (0.5, 0.35, 0.7, 0.2, 1.0, 0.1, 2.0, 0.0)), (1.0, 0.0))  # the likeliest first
 PAIR_HOLD = 0.1  # there are many more pairs than shoppers
 BOUGHT, LOOKED = SIGNALS.index("bought"), SIGNALS.index("looked_at")
 AFTER_DENSE = slice(len(DENSE), 2 * len(DENSE))  # the dense signals again, of bought items only
@@ -107,36 +107,48 @@ def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
 
 
 def choose_mix(examples: Examples, weights: Floats) -> tuple[float, float]:
-    """How the first stage's score (by `weights`) and the second stage's weigh: the best of a few by what shoppers would see.
+    """How the first stage's score (by `weights`) and the second stage's weigh: the first of MIXES that is not surely worse.
 
-    That is NDCG@10 over all candidates plus NDCG@10 over those that the shopper did not have, both a mean over shoppers.
+    That is, by what shoppers would see: NDCG@10 over all candidates plus NDCG@10 over those that the shopper did not have,
+    each a mean over shoppers. Mixes within one standard error (paired) of the best are as good as the best: a few hundred
+    shoppers tell far apart ones apart, and no more.
     """
     about = examples.context[examples.shopper]
     first = ((examples.signals @ torch.from_numpy(weights)) * about).sum(dim=1).numpy()
     second, shopper = examples.ranked.numpy(), examples.shopper.numpy()
     taken, new = examples.taken.numpy() > 0, examples.signals[:, BOUGHT].numpy() <= 0
+    size = len(examples.context)
 
-    def seen(mix: tuple[float, float]) -> float:
+    def seen(mix: tuple[float, float]) -> npt.NDArray[np.float64]:
+        """(U,) what each shopper adds to the sum of both means."""
         scores = mix[0] * first + mix[1] * second
-        return mean_ndcg(scores, taken, shopper) + mean_ndcg(scores[new], taken[new], shopper[new])
+        both = (ndcgs(scores, taken, shopper, size), ndcgs(scores[new], taken[new], shopper[new], size))
+        return np.sum([np.nan_to_num(one) / max(np.isfinite(one).sum(), 1) for one in both], axis=0)
 
-    return max(MIXES, key=seen)
+    gains_MU = np.stack([seen(mix) for mix in MIXES])
+    behind_MU = gains_MU[gains_MU.sum(axis=1).argmax()] - gains_MU
+    error_M = behind_MU.std(axis=1) * np.sqrt(size)
+    return MIXES[int((behind_MU.sum(axis=1) <= error_M).argmax())]
 
 
-def mean_ndcg(scores: npt.NDArray[np.floating[Any]], taken: npt.NDArray[np.bool_], shopper: npt.NDArray[np.int64]) -> float:
-    """Mean NDCG@10 of flat candidates over the shoppers who took one of them; 0 without such a shopper.
+def ndcgs(
+    scores: npt.NDArray[np.floating[Any]], taken: npt.NDArray[np.bool_], shopper: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.float64]:
+    """(size,) NDCG@10 of each shopper's flat candidates; NaN for a shopper who took none of them.
 
-    >>> mean_ndcg(np.array([3.0, 2.0, 1.0]), np.array([False, True, False]), np.array([0, 0, 0]))  # 1 / log2(3)
-    0.6309297535714575
+    >>> ndcgs(np.array([3.0, 2.0, 1.0]), np.array([False, True, False]), np.array([0, 0, 0]), 2)  # 1 / log2(3)
+    array([0.63092975,        nan])
     """
     order = np.lexsort((-scores, shopper))
     owner, hit = shopper[order], taken[order]
     rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
     gain = np.where(hit & (rank < SEEN), 1 / np.log2(rank + 2.0), 0.0)
-    gained, wanted = np.bincount(owner, gain), np.bincount(owner, hit).astype(np.int64)
+    gained, wanted = np.bincount(owner, gain, size), np.bincount(owner[hit], minlength=size)
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(SEEN) + 2.0))])
+    result = np.full(size, np.nan)
     asked = wanted > 0
-    return float((gained[asked] / ideal[np.minimum(wanted[asked], SEEN)]).mean()) if asked.any() else 0.0
+    result[asked] = gained[asked] / ideal[np.minimum(wanted[asked], SEEN)]
+    return result
 
 
 def minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:

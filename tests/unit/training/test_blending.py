@@ -8,7 +8,7 @@ import torch
 
 from endcap.models.blend import start_weights
 from endcap.models.signals import CONTEXT, DENSE, SIGNALS
-from endcap.training.blending import MIXES, choose_mix, learn_weights, mean_ndcg
+from endcap.training.blending import MIXES, choose_mix, learn_weights, ndcgs
 from endcap.training.examples import Example, Examples, pack
 
 RECENT, BOUGHT, OFTEN = (SIGNALS.index(name) for name in ("recent", "bought", "bought_often"))
@@ -60,12 +60,20 @@ def test_the_mix_believes_the_stage_that_knows(noise: float, expected: tuple[flo
     assert choose_mix(examples, learn_weights(examples, start_weights(), 1.0)) == expected
 
 
+def test_between_mixes_that_few_shoppers_cannot_tell_apart_the_likeliest_is_taken() -> None:
+    examples = shoppers(30)
+    weights = learn_weights(examples, start_weights(), 1.0)
+    examples.ranked.copy_(torch.from_numpy(scores(weights, examples)))  # both stages say the same
+    assert choose_mix(examples, weights) == MIXES[0]
+
+
 def test_ndcg_of_shoppers_by_hand() -> None:
     scores, shopper = np.array([1.0, 3.0, 2.0, 5.0, 4.0, 9.0]), np.array([0, 0, 0, 1, 1, 2])
     taken = np.array([True, False, True, True, False, False])  # places 3 and 2 of the first, 1 of the second, none of the third
     first = (1 / np.log2(3) + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
-    assert mean_ndcg(scores, taken, shopper) == pytest.approx((first + 1) / 2)
-    assert mean_ndcg(scores, np.zeros(6, bool), shopper) == mean_ndcg(scores[:0], taken[:0], shopper[:0]) == 0
+    np.testing.assert_allclose(ndcgs(scores, taken, shopper, 4), [first, 1.0, np.nan, np.nan])
+    assert np.isnan(ndcgs(scores, np.zeros(6, bool), shopper, 3)).all()
+    assert np.isnan(ndcgs(scores[:0], taken[:0], shopper[:0], 2)).all()
 
 
 def test_few_shoppers_move_weights_less_than_many() -> None:
