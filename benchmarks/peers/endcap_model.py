@@ -77,8 +77,8 @@ def schedule_of(job: Job) -> Schedule:
     )  # fmt: skip
     if job.mode != "throughput":
         return own
-    objective = Objective("sampled", job.negatives)
-    return dataclasses.replace(own, batch_size=job.batch_size, batch_tokens=job.batch_size * job.max_length, objective=objective)
+    objective, tokens = Objective("sampled", job.negatives), job.batch_size * job.max_length
+    return dataclasses.replace(own, batch_size=job.batch_size, batch_tokens=tokens, objective=objective)
 
 
 @torch.inference_mode()

@@ -37,7 +37,7 @@ def behaviour(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from endcap.benchmark.behaviour import run
+    from endcap.benchmark.behaviour.run import run
     from endcap.config import load_params
 
     result = run(load_params(), exposures or [], items, seeds, lambda line: typer.echo(line, err=True), out=out, add=add)

@@ -71,7 +71,7 @@ def quality(
     chosen on the test.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from endcap.benchmark.quality import Request, run_quality
+    from endcap.benchmark.quality.run import Request, run_quality
     from endcap.config import load_params, load_settings
     from endcap.pipeline.stages import fit_options
 
@@ -86,7 +86,7 @@ def quality(
 
 
 def _show(result: dict[str, Any]) -> None:
-    from endcap.benchmark.summary import table_rows
+    from endcap.benchmark.quality.summary import table_rows
 
     header, *rows = table_rows(result["models"])
     facts = result["protocol"]

@@ -44,7 +44,7 @@ def updates(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from endcap.benchmark.updates import Request, run_updates
+    from endcap.benchmark.updates.run import Request, run_updates
     from endcap.config import load_params, load_settings
     from endcap.errors import InputError
     from endcap.pipeline.stages import fit_options
@@ -72,7 +72,7 @@ def _day(text: str) -> datetime:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from endcap.benchmark.update_figures import table_rows
+    from endcap.benchmark.updates.figures import table_rows
 
     header, *rows = table_rows(result)
     protocol = result["protocol"]

@@ -43,7 +43,7 @@ class ItemFacts:
         return np.asarray(self.values[:, ITEM_FACTS.index(name)])
 
     def spent(self, batch: HistoryBatch) -> npt.NDArray[np.float64]:
-        """(E,) pieces times price of each event; the item's usual price where none was told, and 1 where that is unknown too."""
+        """(E,) pieces times price of each event; the item's usual price where none was told, 1 where there is none."""
         prices = batch.prices.astype(np.float64)
         usual = np.exp(self.column("item_price").astype(np.float64))[batch.codes] if len(self.values) else prices
         paid = np.where(np.isnan(prices), usual, prices)

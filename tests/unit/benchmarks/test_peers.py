@@ -216,7 +216,9 @@ def test_missing_data_and_bad_files_are_named(tmp_path: Path, monkeypatch: Any) 
 
 @pytest.mark.parametrize("mode", ["quality", "throughput"])
 def test_endcap_runs_as_a_contestant_on_its_own_code(mode: str, split: dict[str, Any], tmp_path: Path) -> None:
-    job = Job("endcap", mode, split["folder"], "", dim=8, epochs=2, batch_size=4, negatives=3, max_length=10, validation_users=5)
+    job = Job(
+        "endcap", mode, split["folder"], "", dim=8, epochs=2, batch_size=4, negatives=3, max_length=10, validation_users=5
+    )
     facts = contestants.run(job, tmp_path, split["digest"], [sys.executable, "-m", "benchmarks.peers.endcap_model"])
     assert [epoch["sequences"] > 0 for epoch in facts["epochs"]] == [True, True]
     assert facts["negatives"].startswith("3 a step" if mode == "throughput" else "1024 a step")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from endcap.benchmark.measuring import Cost
-from endcap.benchmark.ours import NAME, blend_weights
+from endcap.benchmark.quality.ours import NAME, blend_weights
 from endcap.benchmark.splits import Split
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History, HistoryBatch, Scorer, encode

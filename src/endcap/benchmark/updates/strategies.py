@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from endcap.benchmark.weekly_shop import WeeklyShop
+from endcap.benchmark.updates.shop import WeeklyShop
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
 from endcap.training.fitting import fit_full

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from endcap.benchmark.behaviour_case import Case, Floats
-from endcap.benchmark.behaviour_files import file_case
-from endcap.benchmark.behaviour_peers import Predictions, lightgbm_trees, one_rate, popularity_prior
-from endcap.benchmark.behaviour_shop import simulated_case
+from endcap.benchmark.behaviour.case import Case, Floats
+from endcap.benchmark.behaviour.chart import draw_reliability
+from endcap.benchmark.behaviour.files import file_case
+from endcap.benchmark.behaviour.peers import Predictions, lightgbm_trees, one_rate, popularity_prior
+from endcap.benchmark.behaviour.shop import simulated_case
 from endcap.benchmark.measuring import Cost, surroundings
-from endcap.benchmark.quality import write_json
-from endcap.benchmark.reliability_chart import draw_reliability
+from endcap.benchmark.result_file import write_json
 from endcap.config import Params
 from endcap.evaluation.calibration import brier_scores, calibration_error, log_losses, reliability
 from endcap.evaluation.significance import clustered_bootstrap

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from endcap.benchmark.update_strategies import FROZEN, FULL, INCREMENTAL
-from endcap.benchmark.weekly_judging import POPULAR_METRIC, POPULAR_SHARE, Ints, measure_week, popular_at
-from endcap.benchmark.weekly_shop import WeeklyShop
+from endcap.benchmark.updates.judging import POPULAR_METRIC, POPULAR_SHARE, Ints, measure_week, popular_at
+from endcap.benchmark.updates.shop import WeeklyShop
+from endcap.benchmark.updates.strategies import FROZEN, FULL, INCREMENTAL
 from endcap.evaluation.report import Confidence
 from endcap.evaluation.significance import clustered_bootstrap
 
@@ -31,7 +31,7 @@ class Judged:
     model: str
     seed: int
     week: int
-    slates: Ints  # (2, U, K) see weekly_judging.slates_of
+    slates: Ints  # (2, U, K) see judging.slates_of
     facts: dict[str, Any]  # cpu_seconds and wall_seconds of the fit; of baselines their hyper_parameters too
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from endcap.benchmark.behaviour_case import Case, Side, time_cuts
+from endcap.benchmark.behaviour.case import Case, Side, time_cuts
 from endcap.data.features import column_microseconds
 from endcap.errors import InputError
 from endcap.models.behaviour_features import Features, place_features

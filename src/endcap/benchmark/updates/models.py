@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from endcap.benchmark.partial import PartialResults
-from endcap.benchmark.update_strategies import FROZEN, FULL, Stopwatch, Updater
+from endcap.benchmark.updates.strategies import FROZEN, FULL, Stopwatch, Updater
 from endcap.models.blend import BlendedRecommender
 
 FIRST = "first"  # the full fit that every strategy begins with

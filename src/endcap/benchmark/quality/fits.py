@@ -11,11 +11,11 @@ from typing import Any
 from endcap.benchmark.baselines import Baseline, all_baselines, choose
 from endcap.benchmark.judging import rank
 from endcap.benchmark.measuring import Cost
-from endcap.benchmark.ours import NAME, fit_ours
 from endcap.benchmark.partial import PartialResults
+from endcap.benchmark.quality.ours import NAME, fit_ours
+from endcap.benchmark.quality.studies import ablations, cold_starts
+from endcap.benchmark.quality.summary import Run
 from endcap.benchmark.splits import Split
-from endcap.benchmark.studies import ablations, cold_starts
-from endcap.benchmark.summary import Run
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, Scorer
 from endcap.training.options import FitOptions

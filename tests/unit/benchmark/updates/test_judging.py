@@ -11,8 +11,8 @@ import pytest
 from tests.fixtures.benchmark_files import write
 
 from endcap.benchmark.baselines import Baseline, Ladder
-from endcap.benchmark.weekly_judging import POPULAR_METRIC, choose_knobs, measure_week, popular_at, slates_of
-from endcap.benchmark.weekly_shop import WeeklyShop, from_files
+from endcap.benchmark.updates.judging import POPULAR_METRIC, choose_knobs, measure_week, popular_at, slates_of
+from endcap.benchmark.updates.shop import WeeklyShop, from_files
 from endcap.data.features import Interactions
 from endcap.errors import TrainingError
 from endcap.models.history import Floats, History

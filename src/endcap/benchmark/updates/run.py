@@ -1,6 +1,6 @@
 """`endcap benchmark updates`: week by week, each ranked before it is learnt, several ways to keep a model fresh side by side.
 
-The figures come from `update_figures.py`; what the weeks hold from `weekly_shop.py`.
+The figures come from `figures.py`; what the weeks hold from `shop.py`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import numpy as np
 from endcap.benchmark.baselines import Baseline, all_baselines
 from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
-from endcap.benchmark.quality import encode_texts, write_json
+from endcap.benchmark.result_file import write_json
 from endcap.benchmark.tables import sha256_of
-from endcap.benchmark.update_chart import draw_updates
-from endcap.benchmark.update_figures import Judged, figures
-from endcap.benchmark.update_models import SECONDS, Models
-from endcap.benchmark.update_strategies import STRATEGIES, Stopwatch, Updater
-from endcap.benchmark.weekly_judging import choose_knobs, slates_of
-from endcap.benchmark.weekly_shop import WeeklyShop, from_files, online_retail
+from endcap.benchmark.texts import encode_texts
+from endcap.benchmark.updates.chart import draw_updates
+from endcap.benchmark.updates.figures import Judged, figures
+from endcap.benchmark.updates.judging import choose_knobs, slates_of
+from endcap.benchmark.updates.models import SECONDS, Models
+from endcap.benchmark.updates.shop import WeeklyShop, from_files, online_retail
+from endcap.benchmark.updates.strategies import STRATEGIES, Stopwatch, Updater
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.report import Confidence

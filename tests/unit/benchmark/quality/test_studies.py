@@ -11,9 +11,9 @@ import pytest
 from tests.fixtures.benchmark_files import group_shop
 from tests.fixtures.tiny_model import UNTIL, tiny_model
 
-from endcap.benchmark.chart import growth
-from endcap.benchmark.quality import Request, run_quality
-from endcap.benchmark.studies import NEWEST, PARTS, Newest, SequenceAlone, Silenced, newest
+from endcap.benchmark.quality.chart import growth
+from endcap.benchmark.quality.run import Request, run_quality
+from endcap.benchmark.quality.studies import NEWEST, PARTS, Newest, SequenceAlone, Silenced, newest
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.models.history import History, encode

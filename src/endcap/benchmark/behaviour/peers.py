@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from endcap.benchmark.behaviour_case import Case, Floats
+from endcap.benchmark.behaviour.case import Case, Floats
 from endcap.models.item_rates import ItemRates
 from endcap.training.behaviour import TASKS
 from endcap.training.calibration import choose_map

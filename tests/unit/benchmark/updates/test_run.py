@@ -11,12 +11,12 @@ import pytest
 from tests.fixtures.benchmark_files import group_shop
 from typer.testing import CliRunner
 
-from endcap.benchmark import update_strategies
-from endcap.benchmark.update_figures import table_rows
-from endcap.benchmark.update_models import SECONDS
-from endcap.benchmark.update_strategies import FROZEN, FULL, INCREMENTAL, NAIVE, STRATEGIES
-from endcap.benchmark.updates import Request, run_updates
-from endcap.benchmark.weekly_judging import POPULAR_METRIC
+from endcap.benchmark.updates import strategies
+from endcap.benchmark.updates.figures import table_rows
+from endcap.benchmark.updates.judging import POPULAR_METRIC
+from endcap.benchmark.updates.models import SECONDS
+from endcap.benchmark.updates.run import Request, run_updates
+from endcap.benchmark.updates.strategies import FROZEN, FULL, INCREMENTAL, NAIVE, STRATEGIES
 from endcap.cli import app
 from endcap.config import Params, with_values
 from endcap.errors import InputError
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_with_the_same_figures(
 ) -> None:
     asked = request(shop, baselines=False, strategies=(INCREMENTAL, NAIVE), out=shop.parent / "killed.json")
     begun: list[datetime] = []
-    fit = update_strategies.fit_update
+    fit = strategies.fit_update
 
     def killed(*args: Any, **options: Any) -> Any:
         begun.append(args[5])
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_with_the_same_figures(
             raise KeyboardInterrupt
         return fit(*args, **options)
 
-    monkeypatch.setattr(update_strategies, "fit_update", killed)
+    monkeypatch.setattr(strategies, "fit_update", killed)
     with pytest.raises(KeyboardInterrupt):
         run_updates(asked, params, TINY, None, shop.parent)
     assert not (shop.parent / "killed.json").exists()
@@ -129,14 +129,14 @@ def test_a_killed_run_goes_on_with_the_same_figures(
 
 def test_naive_tuning_neither_replays_nor_holds(shop: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[float, float | None] = {}
-    fit = update_strategies.fit_update
+    fit = strategies.fit_update
 
     def spy(parent: BlendedRecommender, *args: Any, **options: Any) -> Any:
         seen[args[5].replay_ratio] = options.get("hold")
         assert SECONDS in parent.config
         return fit(parent, *args, **options)
 
-    monkeypatch.setattr(update_strategies, "fit_update", spy)
+    monkeypatch.setattr(strategies, "fit_update", spy)
     asked = request(shop, baselines=False, weeks=2, strategies=(INCREMENTAL, NAIVE))
     run_updates(asked, params, TINY, None, shop.parent)
     assert seen == {TINY.replay_ratio: None, 0.0: 0.0}

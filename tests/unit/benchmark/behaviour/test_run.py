@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from endcap.benchmark import behaviour, behaviour_peers
-from endcap.benchmark.behaviour import run
-from endcap.benchmark.behaviour_files import file_case
+from endcap.benchmark.behaviour import peers
+from endcap.benchmark.behaviour import run as behaviour
+from endcap.benchmark.behaviour.files import file_case
+from endcap.benchmark.behaviour.run import run
 from endcap.config import load_params
 from endcap.errors import InputError
 
@@ -46,7 +47,7 @@ def test_it_compares_and_adds_to_a_file_of_results(tmp_path: Path, monkeypatch: 
     out = tmp_path / "result.json"
     monkeypatch.setattr(behaviour, "SAMPLES", 100)
     monkeypatch.setattr(behaviour, "ECE_SAMPLES", 20)
-    monkeypatch.setattr(behaviour_peers, "LEAVES", (4,))
+    monkeypatch.setattr(peers, "LEAVES", (4,))
     run(load_params(), [_file(tmp_path, _rows())], None, 1, out=out)
     run(load_params(), [_file(tmp_path, _rows(400), "other.csv")], None, 1, out=out, add=True)
     written: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))

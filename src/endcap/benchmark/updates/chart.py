@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from endcap.benchmark.update_strategies import FROZEN, FULL, INCREMENTAL, NAIVE
-from endcap.benchmark.weekly_judging import POPULAR_METRIC
+from endcap.benchmark.updates.judging import POPULAR_METRIC
+from endcap.benchmark.updates.strategies import FROZEN, FULL, INCREMENTAL, NAIVE
 
 COLOURS = {INCREMENTAL: "black", FULL: "#0b6e4f", NAIVE: "#f3722c", FROZEN: "#7cb518"}
 OTHER_COLOUR = "#9aa5ad"

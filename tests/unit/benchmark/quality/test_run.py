@@ -11,10 +11,11 @@ import pytest
 from tests.fixtures.benchmark_files import group_shop, write
 from typer.testing import CliRunner
 
-from endcap.benchmark import quality, runs
 from endcap.benchmark.partial import PartialResults
-from endcap.benchmark.quality import Request, run_quality
-from endcap.benchmark.summary import table_rows
+from endcap.benchmark.quality import fits
+from endcap.benchmark.quality import run as quality
+from endcap.benchmark.quality.run import Request, run_quality
+from endcap.benchmark.quality.summary import table_rows
 from endcap.cli import app
 from endcap.config import Params
 from endcap.errors import InputError
@@ -94,13 +95,13 @@ def test_a_killed_run_goes_on_where_it_was(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "fit_ours", killed)
+        patched.setattr(fits, "fit_ours", killed)
         with pytest.raises(KeyboardInterrupt):
             run_quality(request, params, TINY)
     assert not (tmp_path / "R.json").exists()
     lines: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "choose", killed)  # no baseline is fitted again
+        patched.setattr(fits, "choose", killed)  # no baseline is fitted again
         resumed = run_quality(request, params, TINY, progress=lines.append)
     assert figures(resumed) == figures(result)
     assert "EASE, seed 42: kept from the run before" in lines
@@ -174,7 +175,7 @@ def test_the_command_prints_a_table_and_writes(shop: Path, tmp_path: Path, monke
     assert json.loads((tmp_path / "R.json").read_text())["protocol"]["judged_users"] == 7
 
 
-def _only_popularity(split: Any, text: Any, options: Any, plan: Any, finished: Any, progress: Any) -> list[runs.Run]:
-    baseline = runs.all_baselines(28, None)["popularity"]
-    scorer, facts = runs.fit_baseline(baseline, split, plan, progress)
-    return [runs.Run(runs.NAME, 1, runs.rank(scorer, split.test, split.item_ids), facts)]
+def _only_popularity(split: Any, text: Any, options: Any, plan: Any, finished: Any, progress: Any) -> list[fits.Run]:
+    baseline = fits.all_baselines(28, None)["popularity"]
+    scorer, facts = fits.fit_baseline(baseline, split, plan, progress)
+    return [fits.Run(fits.NAME, 1, fits.rank(scorer, split.test, split.item_ids), facts)]

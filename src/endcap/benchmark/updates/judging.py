@@ -14,7 +14,7 @@ import numpy.typing as npt
 from endcap.benchmark.baselines import CHOSEN_BY, Baseline, climb
 from endcap.benchmark.judging import BATCH_NUMBERS, PLACES, best_items, found
 from endcap.benchmark.splits import Cases
-from endcap.benchmark.weekly_shop import WEEK, WeeklyShop
+from endcap.benchmark.updates.shop import WEEK, WeeklyShop
 from endcap.errors import TrainingError
 from endcap.evaluation.metrics import ndcg_at_k, recall_at_k
 from endcap.models.history import Scorer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from endcap.benchmark.behaviour_case import Case, Side, time_cuts
+from endcap.benchmark.behaviour.case import Case, Side, time_cuts
 from endcap.config import Params
 from endcap.data.features import column_microseconds, interactions_from_events
 from endcap.data.item_text import item_texts

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tests.fixtures.benchmark_files import write
 
-from endcap.benchmark.weekly_shop import WEEK, WeeklyShop, from_files, online_retail
+from endcap.benchmark.updates.shop import WEEK, WeeklyShop, from_files, online_retail
 from endcap.errors import InputError
 
 START = datetime(2011, 2, 7, tzinfo=UTC)

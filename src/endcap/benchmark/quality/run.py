@@ -1,13 +1,10 @@
 """`endcap benchmark quality`: read, split, fit each model for each seed, judge, write. The steps, in order.
 
-The figures come from `summary.py`; what is trained and judged from `splits.py`.
+The figures come from `summary.py`; what is trained and judged from `benchmark/splits.py`.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,26 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from endcap.benchmark.chart import draw
 from endcap.benchmark.item_table import ItemTable, read_items
-from endcap.benchmark.measuring import Cost, surroundings
-from endcap.benchmark.ours import NAME
+from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
-from endcap.benchmark.runs import Plan, fit_all
+from endcap.benchmark.quality.chart import draw
+from endcap.benchmark.quality.fits import Plan, fit_all
+from endcap.benchmark.quality.ours import NAME
+from endcap.benchmark.quality.summary import summarise
+from endcap.benchmark.result_file import write_json
 from endcap.benchmark.splits import LEAVE_ONE_OUT, Split, by_time, leave_one_out, sample
-from endcap.benchmark.summary import summarise
 from endcap.benchmark.tables import EventTable, read_events, read_times, sha256_of
+from endcap.benchmark.texts import encode_texts
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.report import Confidence
-from endcap.models.history import Floats
-from endcap.models.text_space import fit_space, raw_space
 from endcap.training.options import FitOptions
 
-logger = logging.getLogger(__name__)
 FORMAT = 1
 Progress = Callable[[str], None]
 
@@ -144,56 +139,3 @@ def describe(request: Request, events: EventTable, items: ItemTable, split: Spli
             "columns_without_words": list(items.left_out), "notes": [*events.warnings, *items.warnings],
         },
     }  # fmt: skip
-
-
-def encode_texts(
-    items: ItemTable, params: Params, cache: Path | None, progress: Progress
-) -> tuple[Floats | None, dict[str, Any]]:
-    """(I, E) vectors of the items' texts and what that cost; None where no item has text.
-
-    Raises:
-        InputError: time ran out.
-    """
-    if not any(items.texts):
-        return None, {}
-    knobs = params.encode
-    space = raw_space(knobs.model, knobs.max_tokens, knobs.max_chunks)
-    with Cost() as cost:
-        vectors, left = space.encode(
-            items.texts, knobs.batch_size, cache, knobs.max_seconds, _spaced(lambda done: progress(f"{done:,} texts encoded"))
-        )
-    if left:
-        action = "Run again: the texts done so far are cached; or raise encode.max_seconds in params.yaml."
-        raise InputError(
-            f"time ran out with {left:,} texts not encoded", field="encode.max_seconds", value=knobs.max_seconds, action=action
-        )
-    if knobs.whitening == "pca" and (whitening := fit_space(space, vectors, knobs.dims).whitening):
-        vectors = whitening.apply(vectors)
-    facts = {"model": knobs.model, "whitening": knobs.whitening, "dimensions": int(vectors.shape[1])}
-    return vectors, cost.facts("encode") | facts
-
-
-def _spaced(show: Callable[[int], None], seconds: float = 5.0) -> Callable[[int], None]:
-    last = time.monotonic()
-
-    def spaced(done: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            show(done)
-
-    return spaced
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"not a JSON value: {value!r}")
