@@ -26,7 +26,7 @@ DENSE = ("sequence", "content", *LIKENESS, "popular", "recent", "rising", *UNSEE
 OWN = (
     *(f"own_{name}" for name in DENSE),
     "bought", "bought_often", "bought_lately", "bought_this_season", "days_since", "share_of_visits", "visits_since",
-    "bought_again", "due", "share_of_spending", "looked_at",
+    "bought_again", "due", "looked_at",
 )  # fmt: skip
 SIGNALS = (*DENSE, *OWN)
 CONTEXT = ("constant", "visits")
@@ -147,8 +147,6 @@ def own_signals(batch: HistoryBatch, targets: npt.NDArray[np.bool_], dense: dict
     # The usual interval of this item for this shopper, shrunk to the shop's; `due` is highest when as much time has passed.
     interval = (oldest - youngest + counts.typical_gap_days) / np.maximum(bought_days, 1)
     again = bought_days > 1
-    spent = counts.facts.spent(batch) * taken
-    share = total(spent) / np.maximum(np.bincount(batch.rows, spent, batch.size)[rows], 1e-9)
     columns = [np.broadcast_to(dense[name], (batch.size, items))[rows, codes] * bought for name in DENSE]
     columns += [
         bought,
@@ -160,7 +158,6 @@ def own_signals(batch: HistoryBatch, targets: npt.NDArray[np.bool_], dense: dict
         -np.log1p(visits_since) * bought,
         again,
         -np.abs(np.log((youngest + 1) / (interval + 1))) * again,
-        np.log(np.where(bought, np.maximum(share, 1e-9), 1)),
         np.log1p(total(np.exp(-batch.ages / LATELY_DAYS) * ~taken)),
     ]
     return OwnSignals(rows, codes, np.stack(columns, axis=1).astype(np.float32))

@@ -25,7 +25,7 @@ from endcap.training.examples import Examples
 
 STEPS = 40
 SEEN = 10  # places of a slate that a shopper looks at
-MIXES = (*((share, 1.0) for share in (0.5, 0.35, 0.7, 0.2, 1.0, 0.1, 2.0, 0.0)), (1.0, 0.0))  # the likeliest first
+MIXES = (*((share, 1.0) for share in (0.35, 0.2, 0.5, 0.7, 0.1, 1.0, 2.0, 0.0)), (1.0, 0.0))  # the likeliest first
 PAIR_HOLD = 0.1  # there are many more pairs than shoppers
 BOUGHT, LOOKED = SIGNALS.index("bought"), SIGNALS.index("looked_at")
 AFTER_DENSE = slice(len(DENSE), 2 * len(DENSE))  # the dense signals again, of bought items only
@@ -123,7 +123,8 @@ def choose_mix(examples: Examples, weights: Floats) -> tuple[float, float]:
         """(U,) what each shopper adds to the sum of both means."""
         scores = mix[0] * first + mix[1] * second
         both = (ndcgs(scores, taken, shopper, size), ndcgs(scores[new], taken[new], shopper[new], size))
-        return np.sum([np.nan_to_num(one) / max(np.isfinite(one).sum(), 1) for one in both], axis=0)
+        everything, fresh = (np.nan_to_num(one) / max(np.isfinite(one).sum(), 1) for one in both)
+        return np.asarray(everything + fresh)
 
     gains_MU = np.stack([seen(mix) for mix in MIXES])
     behind_MU = gains_MU[gains_MU.sum(axis=1).argmax()] - gains_MU
