@@ -34,16 +34,14 @@ def measure(dataset: Path, weeks: list[Week], frozen: Path | None, params: Param
     from endcap.data.partitions import read_events
     from endcap.evaluation.baselines import fit_baselines
     from endcap.evaluation.protocol import rank_period
-    from endcap.models.blend import BlendedRecommender
+    from endcap.models.model_files import load_model
 
     events = read_events(dataset).to_pandas()
     interactions = interactions_from_events(events)
     rows = []
     for week in weeks:
         models = {FROZEN: frozen, UPDATED: week.champion}
-        scorers: dict[str, Any] = {
-            name: BlendedRecommender.load(model) for name, model in models.items() if model and week.champion
-        }
+        scorers: dict[str, Any] = {name: load_model(model) for name, model in models.items() if model and week.champion}
         scorers |= fit_baselines(interactions, week.start, params.recent_days)
         seen = events[events["time"] < week.end]
         ranked = rank_period(scorers, seen, None, week.start, week.end, params.evaluate.k)

@@ -63,8 +63,8 @@ def register_spoiled_candidate(settings: Settings, dataset_version: str) -> dict
 
 def _turn_round(model: Path) -> None:
     """Negate the blend's weights, as a wrong sign would: what should come first comes last. Files stay well-formed."""
-    from endcap.models.blend import BlendedRecommender
+    from endcap.models.model_files import load_model, save_model
 
-    recommender = BlendedRecommender.load(model)
+    recommender = load_model(model)
     recommender.weights = -recommender.weights
-    recommender.save(model)
+    save_model(recommender, model)

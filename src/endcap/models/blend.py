@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,23 +168,6 @@ class BlendedRecommender:
         held_BI = np.zeros(scores_BI.shape, np.bool_)
         held_BI[batch.rows, batch.codes] = True
         return self.newcomers.give(scores_BI, held_BI, newcomers)
-
-    def save(self, directory: Path) -> None:
-        """Write the model directory, replacing a former one. The same model gives the same bytes."""
-        from endcap.models.model_files import save
-
-        save(self, directory)
-
-    @classmethod
-    def load(cls, directory: Path) -> BlendedRecommender:
-        """Read a model directory.
-
-        Raises:
-            RegistryError: a file is missing, broken, or of another format version.
-        """
-        from endcap.models.model_files import load
-
-        return load(directory)
 
 
 def keep_place(first_BK: Floats, second_BK: Floats, unseen_BK: npt.NDArray[np.bool_]) -> None:

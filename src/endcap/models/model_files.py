@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +20,23 @@ from scipy import sparse
 
 from endcap.data.features import TYPES
 from endcap.errors import RegistryError
+from endcap.models.blend import BlendedRecommender
 from endcap.models.item_facts import ItemFacts
 from endcap.models.newcomers import NewcomerPlaces
 from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.models.signals import CONTEXT, SIGNALS, Counts
 
-if TYPE_CHECKING:
-    from endcap.models.blend import BlendedRecommender
-
 FORMAT_VERSION = 3
 RANKER = "ranker.txt"  # missing where there was too little to learn a second stage from
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 
 
-def save(model: BlendedRecommender, directory: Path) -> None:
-    """Write all files; config.json last, so that a directory with it is whole."""
+def save_model(model: BlendedRecommender, directory: Path) -> None:
+    """Write the model directory, replacing a former one. The same model gives the same bytes.
+
+    config.json comes last: a directory with it is whole.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").unlink(missing_ok=True)
     model.items.to_parquet(directory / "items.parquet", index=False)
@@ -72,10 +73,12 @@ def save(model: BlendedRecommender, directory: Path) -> None:
     (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def load(directory: Path) -> BlendedRecommender:
-    """Read all files. Raises RegistryError: missing, broken, or another format version."""
-    from endcap.models.blend import BlendedRecommender
+def load_model(directory: Path) -> BlendedRecommender:
+    """Read a model directory.
 
+    Raises:
+        RegistryError: a file is missing, broken, or of another format version.
+    """
     try:
         config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         if config.get("format_version") != FORMAT_VERSION:

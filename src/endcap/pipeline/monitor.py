@@ -107,11 +107,11 @@ def _watch(
 
     from endcap.data.features import TYPES
     from endcap.data.locks import scratch
-    from endcap.models.blend import BlendedRecommender
+    from endcap.models.model_files import load_model
     from endcap.monitoring.watch import Champion, watch
 
     model_dir = registry.download(model, settings.paths.models)
-    champion = BlendedRecommender.load(model_dir)
+    champion = load_model(model_dir)
     with scratch(settings.home / "scratch") as folder:
         repository.checkout(card.version, folder / "dataset")
         windows = _windows(folder / "dataset", card, champion, params)

@@ -135,7 +135,7 @@ def train(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
 def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     import shutil
 
-    from endcap.models.blend import BlendedRecommender
+    from endcap.models.model_files import load_model, save_model
     from endcap.models.text_space import load_space
     from endcap.pipeline import behaviour_stage
     from endcap.training.fitting import fit_full
@@ -149,7 +149,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     until, options = datetime.fromisoformat(facts["holdout_start"]), fit_options(params)
     shown = behaviour_stage.shown_days(root, params)
     if parent_facts["kind"] == "incremental":
-        parent = BlendedRecommender.load(root / "data" / "parent" / "model")
+        parent = load_model(root / "data" / "parent" / "model")
         _check_encoder(parent, text.shape[1])
         since = _since(parent, parent_facts.get("model_version"), until, facts["dataset_version"])
         fitted = fit_update(parent, interactions, items, text, since, until, options, progress, shown=shown)
@@ -173,7 +173,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     }
     target = root / "work" / "model"
     shutil.rmtree(target, ignore_errors=True)
-    fitted.model.save(target)
+    save_model(fitted.model, target)
     behaviour_stage.save(fitted.behaviour, target)
     if space := load_space(root / "work" / "encoded"):
         space.save(target)  # new items are read as these were

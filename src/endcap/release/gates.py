@@ -19,6 +19,7 @@ from endcap.data.splits import split_by_time
 from endcap.evaluation.baselines import fit_baselines
 from endcap.evaluation.protocol import Period, listed_items, make_period, score_period
 from endcap.models.blend import BlendedRecommender
+from endcap.models.model_files import load_model
 from endcap.release import behaviour, honesty, quality, servability
 from endcap.release.package import MODEL_PATH
 from endcap.release.scorecard import Gate, Scorecard
@@ -62,7 +63,7 @@ def judge(exam: Exam, gates: Gates, evaluate: Evaluate) -> Scorecard:
     end = datetime.fromisoformat(str(card["interval_end"]))
     events = as_frame(read_events(exam.dataset))
     start = holdout_start(events, end, exam.holdout_days)
-    champion = BlendedRecommender.load(exam.champion) if exam.champion else None
+    champion = load_model(exam.champion) if exam.champion else None
     unseen = [] if champion is None else [honesty.champion_unseen(champion.config, start, end)]
     if champion is not None:
         start = min(max(start, honesty.trained_until(champion.config) or start), end)
@@ -119,7 +120,7 @@ def _ask_model(
     """The gates that need the model in this process, the frame of the ranked holdout, and the gates to ask undisturbed."""
     try:
         config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
-        candidate = BlendedRecommender.load(model_dir)
+        candidate = load_model(model_dir)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a candidate's files, the answer is a refusal, not a crash
         return [_loads(error)], pd.DataFrame({"model": [], "user_id": []}), list
     model, (start, end) = behaviour.Guarded(candidate), span

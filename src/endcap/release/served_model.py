@@ -22,9 +22,9 @@ class ServedRecommender(PythonModel):
     """One row a shopper: what they did, oldest first, in; the best `k` items with their scores out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from endcap.models.blend import BlendedRecommender
+        from endcap.models.model_files import load_model
 
-        self.recommender = BlendedRecommender.load(Path(context.artifacts["model"]))
+        self.recommender = load_model(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`, `prices` (a piece): lists of one length.

@@ -224,10 +224,10 @@ def read_items(directory: Path, item_ids: Sequence[str]) -> ItemTable:
 def _load_blend(directory: Path) -> Model:
     import torch
 
-    from endcap.models.blend import BlendedRecommender
+    from endcap.models.model_files import load_model
 
     torch.set_num_threads(1)  # requests run side by side in threads; more threads each would only get in the way
-    return BlendedRecommender.load(directory)
+    return load_model(directory)
 
 
 def _identity(version: ModelVersion) -> tuple[object, ...]:

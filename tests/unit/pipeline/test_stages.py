@@ -20,9 +20,9 @@ from endcap.contracts import dataset_event_schema, exposure_schema
 from endcap.data.partitions import append_events, append_exposures, write_partitions
 from endcap.errors import DatasetError, TrainingError
 from endcap.models.behaviour import FILE, BehaviourModel
-from endcap.models.blend import BlendedRecommender
 from endcap.models.digest import digest
 from endcap.models.history import History
+from endcap.models.model_files import load_model
 from endcap.models.text_encoder import TextEncoder
 from endcap.models.text_space import load_space
 from endcap.pipeline import stages, text_stages
@@ -96,7 +96,7 @@ def test_stages_make_a_model_that_has_not_seen_the_holdout(tmp_path: Path, quick
     learnt = pd.read_parquet(tmp_path / "work/prepared/interactions.parquet")
     assert split["holdout_start"] == (UNTIL - timedelta(days=7)).isoformat()
     assert learnt["time"].max() < pd.Timestamp(split["holdout_start"])
-    model = BlendedRecommender.load(tmp_path / "work/model")
+    model = load_model(tmp_path / "work/model")
     assert model.config["trained_until"] == split["holdout_start"]
     assert model.config["dataset_version"] == "dataset-1"
     users = set(learnt["user_id"])
@@ -128,12 +128,12 @@ def test_an_update_starts_from_its_parent(tmp_path: Path, quick: Params) -> None
     write_dataset(tmp_path, UNTIL - timedelta(days=7))
     write_parent(tmp_path)
     run_all(tmp_path, quick)
-    parent = BlendedRecommender.load(tmp_path / "work/model")
+    parent = load_model(tmp_path / "work/model")
     shutil.move(tmp_path / "work", tmp_path / "first")
     write_dataset(tmp_path, UNTIL, "dataset-2")
     write_parent(tmp_path, tmp_path / "first/model")
     metrics = run_all(tmp_path, quick)
-    child = BlendedRecommender.load(tmp_path / "work/model")
+    child = load_model(tmp_path / "work/model")
     assert child.config["trained_until"] > parent.config["trained_until"]
     assert (child.config["kind"], child.config["parent_version"]) == ("incremental", "1")
     assert metrics["users"] > 0
@@ -141,7 +141,7 @@ def test_an_update_starts_from_its_parent(tmp_path: Path, quick: Params) -> None
     shutil.move(tmp_path / "work", tmp_path / "second")
     write_parent(tmp_path)
     run_all(tmp_path, quick)
-    anew = BlendedRecommender.load(tmp_path / "work/model")  # of the same days and seed
+    anew = load_model(tmp_path / "work/model")  # of the same days and seed
     kept = parent.model.seen.numpy()
     moved = [np.linalg.norm((one.model.ids - parent.model.ids).detach().numpy()[kept]) for one in (child, anew)]
     assert moved[0] < moved[1] / 2
@@ -316,4 +316,4 @@ def test_an_item_listed_twice_is_one_item_with_its_newest_text(tmp_path: Path, q
     items = pd.read_parquet(tmp_path / "work/prepared/items.parquet")
     assert items["item_id"].is_unique
     assert items.set_index("item_id").loc["item00", "title"] == "a newer title"
-    assert len(BlendedRecommender.load(tmp_path / "work/model").item_ids) == 24
+    assert len(load_model(tmp_path / "work/model").item_ids) == 24

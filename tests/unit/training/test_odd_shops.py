@@ -17,6 +17,7 @@ from endcap.errors import TrainingError
 from endcap.models.blend import BlendedRecommender
 from endcap.models.digest import digest
 from endcap.models.history import History
+from endcap.models.model_files import save_model
 from endcap.training import trainer
 from endcap.training.fitting import Fitted, fit_full
 from endcap.training.incremental import fit_update
@@ -159,8 +160,8 @@ def test_a_whole_fit_that_was_interrupted_ends_with_the_same_bits(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         whole_fit(path, dies)
     lines: list[str] = []
-    whole_fit(None).model.save(tmp_path / "whole")
-    whole_fit(path, lines.append).model.save(tmp_path / "resumed")
+    save_model(whole_fit(None).model, tmp_path / "whole")
+    save_model(whole_fit(path, lines.append).model, tmp_path / "resumed")
     assert [line.split()[1] for line in lines] == ["3/3", "1/2", "2/2"]  # the third epoch, then what absorbs the newest days
     assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
 

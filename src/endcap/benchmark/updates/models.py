@@ -9,6 +9,7 @@ from pathlib import Path
 from endcap.benchmark.partial import PartialResults
 from endcap.benchmark.updates.strategies import FROZEN, FULL, Stopwatch, Updater
 from endcap.models.blend import BlendedRecommender
+from endcap.models.model_files import load_model, save_model
 
 FIRST = "first"  # the full fit that every strategy begins with
 SECONDS = "fit_seconds"  # in a kept model's config
@@ -30,11 +31,11 @@ class Models:
             return model
         folder = self._folder(strategy, number)
         if folder and (folder / "config.json").exists():
-            model = BlendedRecommender.load(folder)
+            model = load_model(folder)
         else:
             model = self._fit(strategy, number)
             if folder and strategy != FULL:  # a full fit has no successor
-                model.save(folder)
+                save_model(model, folder)
         self._held[strategy] = number, model
         older = self._folder(strategy, number - 2)
         if older:
