@@ -9,7 +9,7 @@ One softmax for both orders bought items worse (docs/experiments.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,13 @@ from torch.nn import functional
 
 from endcap.models.history import Floats
 from endcap.models.signals import DENSE, SIGNALS
-from endcap.training.examples import Examples
+from endcap.training.examples import Example, Examples, pack
 
 STEPS = 40
 SEEN = 10  # places of a slate that a shopper looks at
 MIXES = (*((share, 1.0) for share in (0.35, 0.2, 0.5, 0.7, 0.1, 1.0, 2.0, 0.0)), (1.0, 0.0))  # the likeliest first
+HOLDS = (10.0, 3.0, 1.0, 30.0, 100.0)  # of an update, by shoppers; the likeliest first
+FEW = 20  # shoppers of a half: with fewer there is nothing to choose by
 PAIR_HOLD = 0.1  # there are many more pairs than shoppers
 BOUGHT, LOOKED = SIGNALS.index("bought"), SIGNALS.index("looked_at")
 AFTER_DENSE = slice(len(DENSE), 2 * len(DENSE))  # the dense signals again, of bought items only
@@ -107,29 +109,48 @@ def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
 
 
 def choose_mix(examples: Examples, weights: Floats) -> tuple[float, float]:
-    """How the first stage's score (by `weights`) and the second stage's weigh: the first of MIXES that is not surely worse.
+    """How the first stage's score (by `weights`) and the second stage's weigh: the first of MIXES that is not surely worse."""
+    return MIXES[_first_of_the_best([shown_gains(examples, weights, mix) for mix in MIXES])]
 
-    That is, by what shoppers would see: NDCG@10 over all candidates plus NDCG@10 over those that the shopper did not have,
-    each a mean over shoppers. Mixes within one standard error (paired) of the best are as good as the best: a few hundred
-    shoppers tell far apart ones apart, and no more.
+
+def choose_hold(examples: Sequence[Example], start: Floats, mix: tuple[float, float]) -> float:
+    """How strongly weights are held to `start`: the first of HOLDS that is not surely worse, when either half of the shoppers
+    learns and the other judges.
+    """
+    halves = [pack(examples[::2]), pack(examples[1::2])]
+    if len(examples) < 2 * FEW:
+        return HOLDS[0]
+
+    def gains(hold: float) -> npt.NDArray[np.float64]:
+        sides = zip(halves, halves[::-1], strict=True)
+        return np.concatenate([shown_gains(other, learn_weights(one, start, hold), mix) for one, other in sides])
+
+    return HOLDS[_first_of_the_best([gains(hold) for hold in HOLDS])]
+
+
+def shown_gains(examples: Examples, weights: Floats, mix: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """(U,) what each shopper adds to what shoppers would see: NDCG@10 over all candidates plus NDCG@10 over those that the
+    shopper did not have, each a mean over shoppers.
     """
     about = examples.context[examples.shopper]
     first = ((examples.signals @ torch.from_numpy(weights)) * about).sum(dim=1).numpy()
-    second, shopper = examples.ranked.numpy(), examples.shopper.numpy()
+    scores, shopper = mix[0] * first + mix[1] * examples.ranked.numpy(), examples.shopper.numpy()
     taken, new = examples.taken.numpy() > 0, examples.signals[:, BOUGHT].numpy() <= 0
     size = len(examples.context)
+    both = (ndcgs(scores, taken, shopper, size), ndcgs(scores[new], taken[new], shopper[new], size))
+    everything, fresh = (np.nan_to_num(one) / max(np.isfinite(one).sum(), 1) for one in both)
+    return np.asarray(everything + fresh)
 
-    def seen(mix: tuple[float, float]) -> npt.NDArray[np.float64]:
-        """(U,) what each shopper adds to the sum of both means."""
-        scores = mix[0] * first + mix[1] * second
-        both = (ndcgs(scores, taken, shopper, size), ndcgs(scores[new], taken[new], shopper[new], size))
-        everything, fresh = (np.nan_to_num(one) / max(np.isfinite(one).sum(), 1) for one in both)
-        return np.asarray(everything + fresh)
 
-    gains_MU = np.stack([seen(mix) for mix in MIXES])
-    behind_MU = gains_MU[gains_MU.sum(axis=1).argmax()] - gains_MU
-    error_M = behind_MU.std(axis=1) * np.sqrt(size)
-    return MIXES[int((behind_MU.sum(axis=1) <= error_M).argmax())]
+def _first_of_the_best(gains: Sequence[npt.NDArray[np.float64]]) -> int:
+    """The first choice within one standard error (paired) of the best: shoppers tell far apart ones apart, and no more.
+
+    `gains`: for each choice what each shopper adds, (U,).
+    """
+    table_MU = np.stack(gains)
+    behind_MU = table_MU[table_MU.sum(axis=1).argmax()] - table_MU
+    error_M = behind_MU.std(axis=1) * np.sqrt(table_MU.shape[1])
+    return int((behind_MU.sum(axis=1) <= error_M).argmax())
 
 
 def ndcgs(

@@ -24,7 +24,7 @@ from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
-from endcap.training.blending import choose_mix, learn_weights
+from endcap.training.blending import choose_hold, choose_mix, learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
 from endcap.training.guard import guarded
@@ -37,7 +37,7 @@ from endcap.training.weeks import weeks
 
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "available_from", "seen_in_training")
 MAX_PERIOD_USERS = 2000
-FULL_HOLD, UPDATE_HOLD = 1.0, 10.0  # blend weights are held to those one starts from as by so many shoppers
+FULL_HOLD = 1.0  # blend weights of a full fit are held to those it starts from as by so many shoppers
 REPORTED_K = 10
 
 
@@ -143,10 +143,12 @@ def learn_blend(
     start: datetime,
     end: datetime,
     options: FitOptions,
-    hold: float,
+    hold: float | None,
     rank: Callable[[datetime], Ranker | None] | None = None,
 ) -> pd.DataFrame:
     """Learn the blend's weights on [start, end), slice by slice, each counted as of its start.
+
+    They are held to those that they start from as by `hold` shoppers; None: the days themselves say how strongly.
 
     `rank` (of a full fit) learns the second stage up to the newest slice, on which the mix of the stages is chosen: neither
     the trees nor the weights have learnt it then. If it is the only slice, the weights learn half of its shoppers first.
@@ -171,14 +173,15 @@ def learn_blend(
         judged = make_examples(model, apart.histories, apart.taken, moment, options.seed)
         if stop == end:
             if examples:
-                model.weights = learn_weights(pack(examples), origin, hold)
+                model.weights = learn_weights(pack(examples), origin, FULL_HOLD if hold is None else hold)
             if model.ranker is not None and rank is not None and judged:
                 model.mix = choose_mix(pack(judged), model.weights)
             ranked = score_period("blend", model, apart, REPORTED_K)
             model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
         examples += judged
     if examples:
-        model.weights = learn_weights(pack(examples), origin, hold)
+        strength = choose_hold(examples, origin, model.mix) if hold is None else hold
+        model.weights = learn_weights(pack(examples), origin, strength)
     return ranked
 
 

@@ -19,7 +19,7 @@ from endcap.models.sequential import SequenceModel
 from endcap.training.absorb import absorb
 from endcap.training.behaviour_days import ShownDays
 from endcap.training.counting import count
-from endcap.training.fitting import UPDATE_HOLD, Fitted, behaviour_of, item_table, learn_blend
+from endcap.training.fitting import Fitted, behaviour_of, item_table, learn_blend
 from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
 
@@ -35,13 +35,14 @@ def fit_update(
     options: FitOptions,
     progress: Callable[[str], None] = lambda _: None,
     *,
-    hold: float = UPDATE_HOLD,
+    hold: float | None = None,
     shown: ShownDays | None = None,
 ) -> Fitted:
     """The parent, brought from `since` (what it was trained until) to `until`; the parent itself is left as it was.
 
-    The new days are ranked before they are learnt, and move the blend's weights from the parent's a little: they are held to
-    them as by `hold` shoppers. What was `shown` in the new days teaches a behaviour head, or the one it knows is kept.
+    The new days are ranked before they are learnt, and move the blend's weights from the parent's: held to them as by `hold`
+    shoppers, or as strongly as one half of the new days' shoppers says of the other. What was `shown` in the new days teaches
+    a behaviour head, or the one it knows is kept.
     """
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(

@@ -8,7 +8,7 @@ import torch
 
 from endcap.models.blend import start_weights
 from endcap.models.signals import CONTEXT, DENSE, SIGNALS
-from endcap.training.blending import MIXES, choose_mix, learn_weights, ndcgs
+from endcap.training.blending import HOLDS, MIXES, choose_hold, choose_mix, learn_weights, ndcgs
 from endcap.training.examples import Example, Examples, pack
 
 RECENT, BOUGHT, OFTEN = (SIGNALS.index(name) for name in ("recent", "bought", "bought_often"))
@@ -101,3 +101,24 @@ def test_a_drawn_candidate_stands_for_all_it_was_drawn_from() -> None:
     weighted.stands_for[weighted.signals[:, RECENT] < 0] = np.log(50)
     one, other = (learn_weights(examples, start_weights(), 1.0)[RECENT, 0] for examples in (plain, weighted))
     assert other > one
+
+
+def test_a_world_that_moved_loosens_the_hold_and_one_that_stands_does_not() -> None:
+    """The likeliest hold is left only when either half of the shoppers says so of the other."""
+    rng = np.random.default_rng(5)
+
+    def examples(turned: bool) -> list[Example]:
+        found = []
+        for _ in range(400):
+            signals = np.zeros((40, len(SIGNALS)), np.float32)
+            signals[:, : len(DENSE)] = rng.normal(size=(40, len(DENSE)))
+            appeal = (-3.0 if turned else 3.0) * signals[:, RECENT] + rng.gumbel(size=40)
+            nothing = np.zeros(40, np.float32)
+            about = np.array([1.0, 0.5], np.float32)[: len(CONTEXT)]
+            found.append(Example(signals, about, appeal >= np.sort(appeal)[-3], nothing, np.arange(40), nothing))
+        return found
+
+    learnt = learn_weights(pack(examples(turned=False)), start_weights(), 1.0)
+    assert choose_hold(examples(turned=False), learnt, (1.0, 0.0)) == HOLDS[0]
+    assert choose_hold(examples(turned=True), learnt, (1.0, 0.0)) < HOLDS[0]
+    assert choose_hold(examples(turned=True)[:10], learnt, (1.0, 0.0)) == HOLDS[0]  # too few to choose by
