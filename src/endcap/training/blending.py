@@ -26,7 +26,7 @@ from endcap.training.examples import Example, Examples, pack
 STEPS = 40
 SEEN = 10  # places of a slate that a shopper looks at
 MIXES = (*((share, 1.0) for share in (0.35, 0.2, 0.5, 0.7, 0.1, 1.0, 2.0, 0.0)), (1.0, 0.0))  # the likeliest first
-HOLDS = (10.0, 3.0, 1.0, 30.0, 100.0)  # of an update, by shoppers; the likeliest first
+HOLDS = (10.0, 3.0, 1.0, 0.3, 30.0, 100.0)  # of an update, by shoppers; the likeliest first
 FEW = 20  # shoppers of a half: with fewer there is nothing to choose by
 PAIR_HOLD = 0.1  # there are many more pairs than shoppers
 BOUGHT, LOOKED = SIGNALS.index("bought"), SIGNALS.index("looked_at")
