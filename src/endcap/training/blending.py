@@ -53,6 +53,8 @@ def learn_weights(examples: Examples, start: Floats, hold: float) -> Floats:
     repeats = origin.clone()  # (S, C) what orders bought items: only the rows of OWN, with the dense signals added back
     repeats[AFTER_DENSE] += origin[: len(DENSE)]
     repeats[: len(DENSE)], repeats[LOOKED] = 0, 0
+    origin[BOUGHT] = 0  # the order has it; what is held is how high bought items stand on the whole
+    origin[BOUGHT, 0] = order_of(problem, repeats)[1]
     repeats = order_repeats(problem, repeats)
     weights = place_all(problem, origin, repeats)
     return weights.numpy() if bool(torch.isfinite(weights).all()) else start
@@ -78,11 +80,17 @@ def order_repeats(problem: Problem, start: Tensor) -> Tensor:
     return minimise(loss, start) * free
 
 
+def order_of(problem: Problem, repeats: Tensor) -> tuple[Tensor, float]:
+    """(N,) scores of bought items among themselves, 0 for others, and their mean."""
+    bought = problem.bought
+    order = ((problem.examples.signals @ repeats) * problem.about).sum(dim=1) * bought
+    return order, float(order.sum() / bought.sum().clamp(min=1))
+
+
 def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
     """Step 2: (S, C) weights of everything, with the order of bought items given by `repeats`."""
     examples, bought = problem.examples, problem.bought
-    order = ((examples.signals @ repeats) * problem.about).sum(dim=1) * bought
-    level = float(order.sum() / bought.sum().clamp(min=1))  # taken out, so that the height of bought items is learnt by itself
+    order, level = order_of(problem, repeats)  # the level is taken out: the height of bought items is learnt by itself
     places = [*range(len(DENSE)), BOUGHT, LOOKED]
     signals = examples.signals[:, places].clone()
     signals[bought, : len(DENSE)] = 0

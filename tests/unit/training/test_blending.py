@@ -122,3 +122,17 @@ def test_a_world_that_moved_loosens_the_hold_and_one_that_stands_does_not() -> N
     assert choose_hold(examples(turned=False), learnt, (1.0, 0.0)) == HOLDS[0]
     assert choose_hold(examples(turned=True), learnt, (1.0, 0.0)) < HOLDS[0]
     assert choose_hold(examples(turned=True)[:10], learnt, (1.0, 0.0)) == HOLDS[0]  # too few to choose by
+
+
+@pytest.mark.parametrize("hold", [30.0, 1000.0])
+def test_update_after_update_in_a_world_that_stands_moves_nothing(hold: float) -> None:
+    """What is held is what the parent said, not a part of it: else a small mistake would be made again by every update."""
+    first = learn_weights(shoppers(600), start_weights(), 1.0)
+    weights = first
+    for seed in range(1, 16):
+        weights = learn_weights(shoppers(100, seed), weights, hold)
+    fresh = shoppers(1000, seed=99)
+    assert hit_rate(weights, fresh) > hit_rate(first, fresh) - 0.02
+    bought = fresh.signals[:, BOUGHT].numpy() > 0
+    lead = [scores(one, fresh)[bought].mean() - scores(one, fresh)[~bought].mean() for one in (first, weights)]
+    assert abs(lead[1] - lead[0]) < 0.5
