@@ -10,6 +10,7 @@ Shapes: Q questions, A answers at most, N negatives, D dimensions, I items.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,5 +82,7 @@ def answer_losses(
     logits = logits.index_put((rows, place[clash]), logits.new_tensor(FAR_BELOW))
     if objective.loss != "gbce":
         return functional.softplus(torch.logsumexp(logits, dim=1, keepdim=True) - positive)
+    start = math.log(len(negatives.codes) / negatives.rate)  # scores of 0 mean that each of I items is as likely: 1 in I
+    positive, logits = positive - start, logits - start
     beta = negatives.rate * (GBCE_CALIBRATION * (1 - 1 / negatives.rate) + 1 / negatives.rate)
     return beta * functional.softplus(-positive) + functional.softplus(logits).sum(dim=1, keepdim=True)

@@ -40,7 +40,8 @@ def test_a_shift_is_added_to_negatives_alone() -> None:
 def test_gbce_by_hand() -> None:
     rate = 0.5
     beta = rate * (GBCE_CALIBRATION * (1 - 1 / rate) + 1 / rate)
-    sigmoid = [1 / (1 + math.exp(-score)) for score in range(4)]
+    items = 2 / rate
+    sigmoid = [1 / (1 + items * math.exp(-score)) for score in range(4)]  # a score of 0 is 1 in so many, nearly
     expected = -beta * math.log(sigmoid[2]) - math.log(1 - sigmoid[0]) - math.log(1 - sigmoid[3])
     assert against(Objective("gbce"), [0, 3], [2]) == pytest.approx([expected], abs=1e-5)
 
@@ -57,7 +58,8 @@ def test_no_answer_is_its_questions_own_negative(loss: str) -> None:
 
 def gbce_of(answer: int, negatives: list[int], rate: float) -> list[float]:
     beta = rate * (GBCE_CALIBRATION * (1 - 1 / rate) + 1 / rate)
-    return [beta * math.log1p(math.exp(-answer)) + sum(math.log1p(math.exp(score)) for score in negatives)]
+    start = math.log(len(ITEMS))
+    return [beta * math.log1p(math.exp(start - answer)) + sum(math.log1p(math.exp(score - start)) for score in negatives)]
 
 
 def test_a_clash_changes_no_other_question() -> None:
