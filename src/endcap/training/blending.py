@@ -125,9 +125,9 @@ def choose_hold(examples: Sequence[Example], start: Floats, mix: tuple[float, fl
     """How strongly weights are held to `start`: the first of HOLDS that is not surely worse, when either half of the shoppers
     learns and the other judges.
     """
-    halves = [pack(examples[::2]), pack(examples[1::2])]
     if len(examples) < 2 * FEW:
         return HOLDS[0]
+    halves = [pack(examples[::2]), pack(examples[1::2])]
 
     def gains(hold: float) -> npt.NDArray[np.float64]:
         sides = zip(halves, halves[::-1], strict=True)

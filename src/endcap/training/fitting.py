@@ -24,7 +24,7 @@ from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
-from endcap.training.blending import choose_hold, choose_mix, learn_weights
+from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
 from endcap.training.guard import guarded
@@ -173,7 +173,7 @@ def learn_blend(
         judged = make_examples(model, apart.histories, apart.taken, moment, options.seed)
         if stop == end:
             if examples:
-                model.weights = learn_weights(pack(examples), origin, FULL_HOLD if hold is None else hold)
+                model.weights = learn_weights(pack(examples), origin, HOLDS[0] if hold is None else hold)
             if model.ranker is not None and rank is not None and judged:
                 model.mix = choose_mix(pack(judged), model.weights)
             ranked = score_period("blend", model, apart, REPORTED_K)
