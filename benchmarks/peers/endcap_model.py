@@ -52,7 +52,7 @@ def as_interactions(histories: Histories, items: int) -> Interactions:
         np.arange(len(histories)).astype(str).astype(object), np.arange(items).astype(str).astype(object),
         users[order], histories.items[order], times[order], np.full(len(users), TYPE_CODES["purchase"], np.int64),
         np.full(len(users), FAR_FUTURE, np.int64), targets, np.ones(len(users), np.float32),
-        np.full(len(users), np.nan, np.float32),
+        np.full(len(users), np.nan, np.float32), np.zeros(len(users), np.int64),
     )  # fmt: skip
 
 
@@ -95,7 +95,8 @@ def rank(network: SequenceModel, histories: Histories) -> Ints:
         ages = (np.repeat(part.starts[1:], lengths) - np.arange(len(part.items))) * WEEK_DAYS
         kinds = np.full(len(rows), TYPE_CODES["purchase"], np.int64)
         one, unknown = np.ones(len(rows), np.float32), np.full(len(rows), np.nan, np.float32)
-        batch = HistoryBatch(len(part), rows, part.items, ages.astype(np.float32), kinds, 0, one, unknown)
+        nowhere = np.zeros(len(rows), np.int64)
+        batch = HistoryBatch(len(part), rows, part.items, ages.astype(np.float32), kinds, 0, one, unknown, nowhere)
         scores = network.score(batch, vectors)
         scores[:, unseen] = -np.inf
         slates.append(best_unseen(scores, part))

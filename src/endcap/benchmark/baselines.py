@@ -21,6 +21,7 @@ from endcap.models.matrix_factorisation import Als
 from endcap.models.next_basket import Decay, TifuKnn
 from endcap.models.popularity import Popularity
 from endcap.models.repeats import OwnCounts
+from endcap.progress import Progress, silent
 
 if TYPE_CHECKING:
     from endcap.evaluation.baselines import Counter
@@ -85,7 +86,7 @@ def _tifu(neighbours: int, alpha: float, between: float, within: float, groups: 
     return TifuKnn(Decay(groups, within, between), neighbours, alpha)
 
 
-def choose(baseline: Baseline, split: Split, *, mask_seen: bool, progress: Callable[[str], None] = lambda _: None) -> Chosen:
+def choose(baseline: Baseline, split: Split, *, mask_seen: bool, progress: Progress = silent) -> Chosen:
     """Fit with the knobs that rank the validation events best, then fit those as the protocol has it."""
     cases = sample(split.validation, CHOICE_USERS)
     best: tuple[Scorer | None, float, float] = (None, -1.0, 0.0)  # with its quality and the seconds of its fit

@@ -183,7 +183,7 @@ def _interactions(
     kinds, never = events.types[order][by_time], np.full(len(order), FAR_FUTURE)
     return Interactions(
         user_ids, vocabulary, users[by_time], items[by_time], times[by_time], kinds, never, choose_targets(kinds),
-        events.quantities[order][by_time], events.prices[order][by_time],
+        events.quantities[order][by_time], events.prices[order][by_time], events.surfaces[order][by_time],
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from endcap.data.features import POSITIVE_TYPES, TYPE_CODES, TYPES, Floats, clean_prices, clean_quantities
+from endcap.data.features import POSITIVE_TYPES, TYPE_CODES, TYPES, Floats, clean_prices, clean_quantities, surface_codes
 from endcap.data.table_files import read_table
 from endcap.errors import InputError
 
@@ -29,6 +29,7 @@ NAMES = {
     "type": ("type", "event", "event_type"),
     "quantity": ("quantity",),
     "price": ("price", "unit_price"),
+    "surface": ("surface",),
 }
 # Whole numbers are read by their size: days, seconds, milliseconds, microseconds or nanoseconds since 1970.
 NUMBER_UNITS = ((1e5, "days", 86_400e6), (1e11, "seconds", 1e6), (1e14, "milliseconds", 1e3), (1e17, "microseconds", 1.0))
@@ -46,6 +47,7 @@ class EventTable:
     types: Ints  # (N,) data.features.TYPE_CODES
     quantities: Floats  # (N,) pieces; 1 where not given
     prices: Floats  # (N,) of one piece; NaN where not given
+    surfaces: Ints  # (N,) data.features.SURFACE_CODES
     columns: dict[str, str]  # what was read from which column
     warnings: tuple[str, ...]
 
@@ -57,7 +59,7 @@ def read_events(path: Path) -> EventTable:
     """Events of a Parquet or CSV file; returns (quantity <= 0) and types that say nothing of liking are left out.
 
     Columns: user, item; timestamp (datetime, ISO 8601 text, or a number of days, seconds, … since 1970) or position, or
-    neither, then the file's order counts; and, where there are, type, quantity and price (of one piece).
+    neither, then the file's order counts; and, where there are, type, quantity, price (of one piece) and surface.
 
     Raises:
         InputError: unreadable, a column is missing, ids are null, times cannot be read, or no event is left.
@@ -94,7 +96,8 @@ def read_events(path: Path) -> EventTable:
     users, items = (text_ids(frame[columns[role]], f"{where}: {columns[role]}") for role in ("user", "item"))
     quantities = clean_quantities(_lenient(frame, columns, "quantity"), len(frame))
     prices = clean_prices(_lenient(frame, columns, "price"), len(frame))
-    return EventTable(users, items, times, positions, types[keep], quantities, prices, columns, tuple(warnings))
+    surfaces = surface_codes(frame[columns["surface"]] if "surface" in columns else None, len(frame))
+    return EventTable(users, items, times, positions, types[keep], quantities, prices, surfaces, columns, tuple(warnings))
 
 
 def _lenient(frame: pd.DataFrame, columns: dict[str, str], role: str) -> pd.Series[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ from endcap.config import Params
 from endcap.errors import InputError
 from endcap.models.history import Floats
 from endcap.models.text_space import fit_space, raw_space
-
-Progress = Callable[[str], None]
+from endcap.progress import Progress, spaced
 
 
 def encode_texts(
@@ -29,9 +26,10 @@ def encode_texts(
         return None, {}
     knobs = params.encode
     space = raw_space(knobs.model, knobs.max_tokens, knobs.max_chunks)
+    show = spaced(progress)
     with Cost() as cost:
         vectors, left = space.encode(
-            items.texts, knobs.batch_size, cache, knobs.max_seconds, _spaced(lambda done: progress(f"{done:,} texts encoded"))
+            items.texts, knobs.batch_size, cache, knobs.max_seconds, lambda done: show(f"{done:,} texts encoded")
         )
     if left:
         action = "Run again: the texts done so far are cached; or raise encode.max_seconds in params.yaml."
@@ -42,15 +40,3 @@ def encode_texts(
         vectors = whitening.apply(vectors)
     facts = {"model": knobs.model, "whitening": knobs.whitening, "dimensions": int(vectors.shape[1])}
     return vectors, cost.facts("encode") | facts
-
-
-def _spaced(show: Callable[[int], None], seconds: float = 5.0) -> Callable[[int], None]:
-    last = time.monotonic()
-
-    def spaced(done: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            show(done)
-
-    return spaced

@@ -12,6 +12,7 @@ import typer
 
 from endcap.config import load_params, load_settings
 from endcap.pipeline import stages, text_stages
+from endcap.progress import Progress
 
 TEXT_CACHE = "text-vectors"
 PANEL = "Training stages (run by dvc repro and the DAGs)"
@@ -47,7 +48,7 @@ def register(app: typer.Typer) -> None:
         _run(lambda _: stages.evaluate(Path.cwd(), load_params()))
 
 
-def _train(show: stages.Progress) -> dict[str, Any]:
+def _train(show: Progress) -> dict[str, Any]:
     """In this process, or in as many as params.yaml says; under torchrun, this is one of them."""
     from endcap.training.distributed import launch, launched
 
@@ -58,7 +59,7 @@ def _train(show: stages.Progress) -> dict[str, Any]:
     return {}
 
 
-def _run(stage: Callable[[stages.Progress], dict[str, Any]]) -> None:
+def _run(stage: Callable[[Progress], dict[str, Any]]) -> None:
     """Run with one thread unless the environment says otherwise (two busy processes with two threads each run 7 × slower)."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

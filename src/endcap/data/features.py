@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from endcap.contracts import EventType
+from endcap.contracts import EventType, Surface
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ TYPE_CODES = {name: code for code, name in enumerate(TYPES)}
 TYPE_WEIGHTS = {"purchase": 1.0, "cart": 0.5, "rating": 0.5, "click": 0.2, "view": 0.1}
 WEIGHTS = np.array([TYPE_WEIGHTS.get(name, 0.0) for name in TYPES], np.float32)
 POSITIVE_TYPES = WEIGHTS > 0
+SURFACE_CODES = {"": 0} | {str(surface): code for code, surface in enumerate(Surface, start=1)}  # 0: not known
 FAR_FUTURE = np.iinfo(np.int64).max
 
 
@@ -47,6 +49,7 @@ class Interactions:
     target_types: npt.NDArray[np.bool_]  # one flag a type code: what a recommendation should lead to
     quantities: Floats  # (N,) pieces; 1 where not given
     prices: Floats  # (N,) of one piece, shop currency; NaN where not given
+    surfaces: Ints  # (N,) SURFACE_CODES: where in the shop it happened
 
     def __len__(self) -> int:
         return len(self.users)
@@ -72,6 +75,7 @@ class Interactions:
             cancelled_us=self.cancelled_us[mask],
             quantities=self.quantities[mask],
             prices=self.prices[mask],
+            surfaces=self.surfaces[mask],
         )
 
     def known_at(self, moment: datetime) -> Interactions:
@@ -113,7 +117,7 @@ def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Inter
     prices = clean_prices(frame.get("price"), len(frame))
     return Interactions(
         np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types),
-        quantities, prices,
+        quantities, prices, surface_codes(frame.get("surface"), len(frame)),
     )  # fmt: skip
 
 
@@ -131,6 +135,17 @@ def clean_prices(column: pd.Series[Any] | None, count: int) -> Floats:
         return np.full(count, np.nan, np.float32)
     prices = column.to_numpy(np.float32, na_value=np.nan)
     return np.where(np.isfinite(prices) & (prices > 0), prices, np.float32(np.nan))
+
+
+def surface_codes(column: Any, count: int) -> Ints:
+    """(N,) SURFACE_CODES of a column or array of names; 0 where the shop does not say, or says something else.
+
+    >>> surface_codes(["email", None, "billboard"], 3)
+    array([4, 0, 0])
+    """
+    if column is None:
+        return np.zeros(count, np.int64)
+    return np.fromiter(map(SURFACE_CODES.get, column, repeat(0)), np.int64, count)
 
 
 def choose_targets(types: Ints) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from endcap.data.dvc_store import DvcStore, digest_of
 from endcap.data.git import BareRepository
 from endcap.data.locks import scratch
 from endcap.errors import DatasetError
+from endcap.progress import Progress, silent
 
 CARD = "dataset.json"
 _POINTER = "dataset.dvc"
@@ -96,7 +97,7 @@ class DatasetRepository:
         self,
         batch_id: str,
         write: Callable[[Path], Mapping[str, Any]],
-        step: Callable[[str], None] = lambda _: None,
+        step: Progress = silent,
     ) -> DatasetVersion:
         """Make the next version from what `write` does to a folder that holds the newest one. Takes effect whole or not at all.
 
@@ -139,7 +140,7 @@ class DatasetRepository:
         batch_id: str,
         parent: DatasetVersion | None,
         write: Callable[[Path], Mapping[str, Any]],
-        step: Callable[[str], None],
+        step: Progress,
     ) -> DatasetVersion:
         if parent:
             self._fill(parent, folder)
@@ -163,7 +164,7 @@ class DatasetRepository:
         }
         return _card(told, own)
 
-    def _publish(self, card: DatasetVersion, pointer: bytes, step: Callable[[str], None]) -> bool:
+    def _publish(self, card: DatasetVersion, pointer: bytes, step: Progress) -> bool:
         config = f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {self._store.remote_url}\n"
         files = {_POINTER: pointer, CARD: dump_card(card).encode(), ".dvc/config": config.encode(), ".gitignore": b"/dataset\n"}
         commit = self._git.write_commit(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.data.features import POSITIVE_TYPES, TYPE_CODES, TYPES, Interactions
+from endcap.data.features import POSITIVE_TYPES, SURFACE_CODES, TYPE_CODES, TYPES, Interactions, surface_codes
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -35,21 +35,31 @@ class History:
     types: npt.NDArray[Any]  # (N,) text, see contracts.EventType
     quantities: npt.NDArray[np.float64]  # (N,) NaN: not given
     prices: npt.NDArray[np.float64]  # (N,) of one piece, shop currency; NaN: not given
+    surfaces: npt.NDArray[Any]  # (N,) text, see contracts.Surface; "": not given
 
-    def __init__(self, item_ids: Any, times: Any, types: Any = "purchase", quantities: Any = 1.0, prices: Any = np.nan) -> None:
+    def __init__(
+        self,
+        item_ids: Any,
+        times: Any,
+        types: Any = "purchase",
+        quantities: Any = 1.0,
+        prices: Any = np.nan,
+        surfaces: Any = "",
+    ) -> None:
         items = np.asarray(item_ids, dtype=object)
         count = len(items)
         object.__setattr__(self, "item_ids", items)
         object.__setattr__(self, "times", _as_times(times))
-        object.__setattr__(
-            self, "types", np.full(count, types, object) if isinstance(types, str) else np.asarray(types, object)
-        )
+        for name, texts in (("types", types), ("surfaces", surfaces)):
+            object.__setattr__(
+                self, name, np.full(count, texts, object) if isinstance(texts, str) else np.asarray(texts, object)
+            )
         for name, given in (("quantities", quantities), ("prices", prices)):
             numbers = np.full(count, given) if np.isscalar(given) else np.asarray(given, dtype=np.float64)
             object.__setattr__(self, name, numbers)
-        lengths = {len(items), len(self.times), len(self.types), len(self.quantities), len(self.prices)}
+        lengths = {len(getattr(self, name)) for name in self.__slots__}
         if len(lengths) > 1:
-            raise ValueError(f"History: item_ids, times, types, quantities and prices differ in length: {sorted(lengths)}")
+            raise ValueError(f"History: {', '.join(self.__slots__)} differ in length: {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -57,30 +67,33 @@ class History:
     @classmethod
     def empty(cls) -> History:
         """The history of a shopper nobody has seen."""
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
     @classmethod
     def from_events(cls, events: Sequence[Mapping[str, Any]]) -> History:
-        """From event records, oldest first; `quantity` and `price` may be missing or None."""
-        amounts = ([event.get(name) for event in events] for name in ("quantity", "price"))
+        """From event records, oldest first; `quantity`, `price` and `surface` may be missing or None."""
+        pieces, prices = ([event.get(name) for event in events] for name in ("quantity", "price"))
         return cls(
             [event["item_id"] for event in events],
             [event["time"] for event in events],
             [str(event.get("type", "purchase")) for event in events],
-            *([np.nan if number is None else float(number) for number in numbers] for numbers in amounts),
+            [np.nan if number is None else float(number) for number in pieces],
+            [np.nan if number is None else float(number) for number in prices],
+            [event.get("surface") or "" for event in events],
         )
 
     def part(self, rows: slice | npt.NDArray[Any]) -> History:
         """Some of the events, in the order asked for."""
-        return History(self.item_ids[rows], self.times[rows], self.types[rows], self.quantities[rows], self.prices[rows])
+        return History(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
 def histories_of(events: Interactions, first: Ints, last: Ints) -> list[History]:
     """A history each of the rows [first, last); `events` lie by shopper, then by time."""
     items, names = events.item_ids[events.items], np.asarray(TYPES, object)[events.types]
+    surfaces = np.asarray(list(SURFACE_CODES), object)[events.surfaces]
     times = events.times_us.astype("datetime64[us]")
     return [
-        History(items[a:b], times[a:b], names[a:b], events.quantities[a:b], events.prices[a:b])
+        History(items[a:b], times[a:b], names[a:b], events.quantities[a:b], events.prices[a:b], surfaces[a:b])
         for a, b in zip(first, last, strict=True)
     ]
 
@@ -108,13 +121,14 @@ class HistoryBatch:
     now_us: int  # microseconds since the epoch
     quantities: Floats  # (E,) pieces; 1 where not given
     prices: Floats  # (E,) of one piece; NaN where not given
+    surfaces: Ints  # (E,) data.features.SURFACE_CODES
 
     def of_types(self, wanted: npt.NDArray[np.bool_]) -> HistoryBatch:
         """Only the events for which `wanted` (one flag a type code) is true."""
         keep = wanted[self.types]
         return HistoryBatch(
             self.size, self.rows[keep], self.codes[keep], self.ages[keep], self.types[keep], self.now_us,
-            self.quantities[keep], self.prices[keep],
+            self.quantities[keep], self.prices[keep], self.surfaces[keep],
         )  # fmt: skip
 
 
@@ -132,15 +146,15 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
         kept = np.flatnonzero(known)
         if len(kept) > 1 and (np.diff(time[kept]) < 0).any():
             kept = kept[np.argsort(time[kept], kind="stable")]
-        columns = (code, time, kind, history.quantities, history.prices)
+        columns = (code, time, kind, history.quantities, history.prices, surface_codes(history.surfaces, len(history)))
         found.append((np.full(len(kept), row, np.int64), *(column[kept] for column in columns)))
     if not found:
         none, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return HistoryBatch(len(histories), none, none, no_numbers, none, now_us, no_numbers, no_numbers)
-    rows, codes, times, types, quantities, prices = (np.concatenate(column) for column in zip(*found, strict=True))
+        return HistoryBatch(len(histories), none, none, no_numbers, none, now_us, no_numbers, no_numbers, none)
+    rows, codes, times, types, quantities, prices, surfaces = (np.concatenate(column) for column in zip(*found, strict=True))
     ages = ((now_us - times) / MICROSECONDS_PER_DAY).astype(np.float32)
     pieces = np.nan_to_num(quantities, nan=1.0).astype(np.float32)
-    return HistoryBatch(len(histories), rows, codes, ages, types, now_us, pieces, prices.astype(np.float32))
+    return HistoryBatch(len(histories), rows, codes, ages, types, now_us, pieces, prices.astype(np.float32), surfaces)
 
 
 def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:

@@ -27,7 +27,7 @@ from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.models.signals import CONTEXT, SIGNALS, Counts
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 RANKER = "ranker.txt"  # missing where there was too little to learn a second stage from
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 

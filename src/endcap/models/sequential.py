@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from endcap.data.features import TYPES
 from endcap.models.dropout import Dropout
-from endcap.models.history import Floats, HistoryBatch, Ints
+from endcap.models.event_kinds import EventKinds, kinds_of
+from endcap.models.history import Floats, HistoryBatch
 
 INITIAL = 0.02  # standard deviation of fresh embeddings; read by the blocks times sqrt(D)
-PIECES_EDGES = (1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 127.5)
 GAP_EDGES_DAYS = (0.02, 0.5, 1.5, 3.5, 7.5, 14.5, 21.5, 30.5, 45.5, 60.5, 90.5, 180.5)
 
 
@@ -81,14 +80,13 @@ class SequenceModel(nn.Module):
         self.text_projection: nn.Linear | None = None
         if shape.text_dim:
             self.text_projection = nn.Linear(shape.text_dim, shape.dim, bias=False)
-        self.kinds = nn.Embedding(len(TYPES) * (len(PIECES_EDGES) + 1), shape.dim)
+        self.kinds = EventKinds(shape.dim, INITIAL)
         self.positions = nn.Embedding(shape.max_length, shape.dim)
         self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.dim)
         self.start = nn.Parameter(torch.zeros(shape.dim))  # the shopper before the first event
         self.dropout = Dropout(shape.dropout)
-        nn.init.normal_(self.kinds.weight, std=INITIAL)
         nn.init.normal_(self.gaps.weight, std=INITIAL)
         nn.init.normal_(self.positions.weight, std=INITIAL * math.sqrt(shape.dim))
         if self.text_projection is not None:
@@ -160,15 +158,6 @@ class SequenceModel(nn.Module):
         return np.asarray(torch.log_softmax(logits.float(), dim=1).numpy())
 
 
-def kinds_of(types_N: Ints, quantities_N: Floats) -> Ints:
-    """(N,) the kind of each event: its type, and how many pieces it was about, by powers of two.
-
-    >>> kinds_of(np.array([0, 1]), np.array([1.0, 12.0], np.float32)) // len(TYPES)
-    array([0, 3])
-    """
-    return np.asarray(types_N + len(TYPES) * np.searchsorted(PIECES_EDGES, quantities_N))
-
-
 def padded(
     batch: HistoryBatch, length: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Tensor, Tensor, Tensor, Tensor]:
@@ -185,7 +174,7 @@ def padded(
     days = np.where(valid, -batch.ages[index], 0.0).astype(np.float32)
     arrays = (
         np.where(valid, batch.codes[index], 0),
-        np.where(valid, kinds_of(batch.types, batch.quantities)[index], 0),
+        np.where(valid, kinds_of(batch.types, batch.quantities, batch.prices, batch.surfaces)[index], 0),
         days,
         valid,
     )

@@ -66,10 +66,11 @@ def _histories(purchases: pd.DataFrame, start: datetime, windows: Windows, rng: 
     known = np.intersect1d(came.astype(str), before["user_id"].unique().astype(str))
     chosen = rng.permutation(known)[:SHOPPERS]
     rows = before[before["user_id"].isin(chosen)].sort_values("user_id", kind="stable")  # stays sorted by time within a shopper
-    items, types = (rows[name].to_numpy(object) for name in ("item_id", "type"))
+    items, types, surfaces = (rows[name].fillna("").to_numpy(object) for name in ("item_id", "type", "surface"))
     quantities, prices = (rows[name].to_numpy(float) for name in ("quantity", "price"))
     moments = rows["time"].dt.tz_localize(None).to_numpy("datetime64[us]")
     ends = np.cumsum(np.unique(rows["user_id"].to_numpy(str), return_counts=True)[1])
     starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - MAX_HISTORY).astype(int) if len(ends) else ends
     places = [slice(begin, end) for begin, end in zip(starts, ends, strict=True)]
-    return [History(items[place], moments[place], types[place], quantities[place], prices[place]) for place in places]
+    everything = History(items, moments, types, quantities, prices, surfaces)
+    return [everything.part(place) for place in places]

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import DatasetError, TrainingError
+from endcap.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,27 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
 EXPOSURES = "exposures.parquet"  # below work/prepared: what was shown before the hold-out, empty in a shop that shows nothing
 VALIDATION = "validation.parquet"  # below work/: how the newest validation days were ranked, one row a shopper
 CHECKPOINT = Path("train.checkpoint.safetensors")  # beside work/, since DVC clears a stage's outputs before it runs
-
-
-def silent(_: str) -> None:
-    """A progress that shows nothing."""
-
-
-def spaced(progress: Progress, seconds: float = 5.0) -> Progress:
-    """`progress`, at most once in so many seconds: its lines stay in a log."""
-    last = -seconds
-
-    def show(line: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            progress(line)
-
-    return show
 
 
 def prepare(root: Path, params: Params) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from endcap.config import Params, with_values
 from endcap.errors import ConfigError, TrainingError
 from endcap.pipeline import stages
+from endcap.progress import Progress
 from endcap.search_space import grid, integers
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def make_objective(root: Path, params: Params) -> Objective:
     return objective
 
 
-def by_epoch(report: Report) -> stages.Progress:
+def by_epoch(report: Report) -> Progress:
     """The trainer's progress as reports of a trial: NDCG@10 of held-out questions after each epoch.
 
     The only place that knows how the trainer tells of its epochs.

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import TrainingError
-from endcap.pipeline.stages import Progress, read_json, silent, spaced, write_json
+from endcap.pipeline.stages import read_json, write_json
+from endcap.progress import Progress, silent, spaced
 
 if TYPE_CHECKING:
     from endcap.config import Params

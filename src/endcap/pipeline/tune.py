@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from endcap.config import Params, Settings, load_settings
 from endcap.data.locks import try_locked
 from endcap.errors import ConfigError, ServiceUnavailable
-from endcap.pipeline import reproduce, stages
+from endcap.pipeline import reproduce
 from endcap.pipeline import workspace as workspaces
 from endcap.pipeline.study_objective import make_objective, make_search
+from endcap.progress import Progress, silent
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -36,7 +37,7 @@ def tune(
     study: str = "",
     trials: int | None = None,
     max_seconds: float | None = None,
-    progress: stages.Progress = stages.silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run a study until it has `trials` trials in all, or for `max_seconds`; run again, it goes on.
 
@@ -96,7 +97,7 @@ def _show(
     log: TrialLog,
     finished: list[FrozenTrial],
     limits: Any,
-    progress: stages.Progress,
+    progress: Progress,
 ) -> None:
     value = f" {trial.value:.4f}" if trial.state.name == "COMPLETE" and trial.value is not None else ""
     progress(f"trial {trial.number} ({len(finished)}/{limits.trials}) {trial.state.name.lower()}{value} {dict(trial.params)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -85,7 +86,7 @@ def order_matters(model: Parted, histories: Sequence[History], now: datetime) ->
     The whole score would change anyway, since the counters know when each item was bought.
     """
     able = [history for history in histories if len(set(history.item_ids)) > 1 and len(set(history.times)) > 1]
-    turned = [History(h.item_ids[::-1], h.times, h.types[::-1], h.quantities[::-1], h.prices[::-1]) for h in able]
+    turned = [replace(history.part(slice(None, None, -1)), times=history.times) for history in able]
     changed = 0
     if able:
         before, after = (np.nan_to_num(model.score_parts(some, now)["sequence"]) for some in (able, turned))

@@ -63,6 +63,7 @@ def _signature() -> Any:
                 ColSpec(texts, "types", required=False),
                 ColSpec(numbers, "quantities", required=False),
                 ColSpec(numbers, "prices", required=False),
+                ColSpec(texts, "surfaces", required=False),
             ]
         ),
         outputs=Schema([ColSpec(texts, "item_ids"), ColSpec(numbers, "scores")]),

@@ -27,7 +27,8 @@ class ServedRecommender(PythonModel):
         self.recommender = load_model(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Columns `item_ids` and optionally `times` (ISO 8601), `types`, `quantities`, `prices` (a piece): lists of one length.
+        """Lists of one length in the column `item_ids` and, where wanted, `times` (ISO 8601), `types`, `quantities`, `prices`
+        (of one piece) and `surfaces`.
 
         Parameters: `k` (items to answer) and `now` (ISO 8601; empty: the present).
         Returns the columns `item_ids` (lists of k) and `scores`.
@@ -65,12 +66,20 @@ def _history(row: dict[Any, Any], now: datetime) -> Any:
     types = [str(kind) for kind in _list(row.get("types"))] or ["purchase"] * len(items)
     quantities = [float(number) for number in _list(row.get("quantities"))] or [1.0] * len(items)
     prices = [float(number) for number in _list(row.get("prices"))] or [np.nan] * len(items)
-    for name, values in (("times", times), ("types", types), ("quantities", quantities), ("prices", prices)):
+    surfaces = [str(name or "") for name in _list(row.get("surfaces"))] or [""] * len(items)
+    columns: dict[str, list[Any]] = {
+        "times": times,
+        "types": types,
+        "quantities": quantities,
+        "prices": prices,
+        "surfaces": surfaces,
+    }
+    for name, values in columns.items():
         if len(values) != len(items):
             raise ValueError(
                 f"{name}: got {len(values)} values for {len(items)} item_ids. Give one for each item or leave the column out."
             )
-    return History(item_ids=items, times=times, types=types, quantities=quantities, prices=prices)
+    return History(items, **columns)
 
 
 def _list(value: Any) -> list[Any]:

@@ -27,12 +27,14 @@ def what_is_known(past: Sequence[Mapping[str, Any]], session: Sequence[Mapping[s
 def _history(events: Events) -> History:
     """The same as History.from_events, quicker for long histories: every request pays for this."""
     seconds = np.fromiter((event["time"].timestamp() for event in events), np.float64, len(events))
-    amounts = ([event.get(name) for event in events] for name in ("quantity", "price"))
+    pieces, prices = ([event.get(name) for event in events] for name in ("quantity", "price"))
     return History(
         [event["item_id"] for event in events],
         np.round(seconds * 1e6).astype("datetime64[us]"),
         [str(event["type"]) for event in events],
-        *([np.nan if number is None else number for number in numbers] for numbers in amounts),
+        [np.nan if number is None else number for number in pieces],
+        [np.nan if number is None else number for number in prices],
+        [event.get("surface") or "" for event in events],
     )
 
 

@@ -6,9 +6,9 @@ Production runs the same parts from docker/compose.yaml instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from endcap.progress import Progress, silent
 from endcap.stack import control, secrets
 from endcap.stack.control import down, status
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["down", "log_ins", "password", "status", "up"]
 
 
-def up(settings: Settings, on_progress: Callable[[str], None] = lambda _: None, *, seconds: float = 180.0) -> float:
+def up(settings: Settings, on_progress: Progress = silent, *, seconds: float = 180.0) -> float:
     """Start the stack and return when every part is well; `on_progress` hears how many parts are, and which is not yet."""
     states: dict[str, str] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
@@ -13,6 +12,7 @@ from endcap.data.features import Interactions, to_microseconds
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY
 from endcap.models.model_files import quantise
+from endcap.progress import Progress, silent
 from endcap.training.counting import count
 from endcap.training.options import FitOptions
 from endcap.training.schedule import Curve
@@ -26,7 +26,7 @@ def absorb(
     start: datetime,
     until: datetime,
     options: FitOptions,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> Curve:
     """Learn the events of [start, until) in place, with `replay_ratio` old questions for each new one, and count anew."""
     known = interactions.known_at(until)

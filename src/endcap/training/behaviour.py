@@ -6,7 +6,7 @@ P(purchase | click) are compared with what happened to every shown item, so purc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from endcap.evaluation.calibration import log_losses
 from endcap.models.behaviour import BehaviourModel, Learnt
 from endcap.models.behaviour_features import Features
 from endcap.models.calibration import CalibrationMap, log_odds
+from endcap.progress import Progress, silent
 from endcap.training.calibration import choose_map
 
 MIN_POSITIVES = 10  # of a task, on each side of the split; with fewer one rate speaks for all
@@ -86,7 +87,7 @@ def fit_head(
     *,
     seed: int = 0,
     candidates: Sequence[HeadOptions] = CANDIDATES,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> BehaviourModel:
     """Learn on the rows of `learn`; stop, choose the candidate and calibrate on the others. Rows in order of time.
 

@@ -7,7 +7,6 @@ with older ones the head would say too much of newer ones. Here is what came of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from endcap.evaluation.calibration import calibration_error, error_by_chance, lo
 from endcap.models.behaviour import BehaviourModel
 from endcap.models.behaviour_features import BehaviourFeatures, Features
 from endcap.models.item_rates import ItemRates
+from endcap.progress import Progress, silent
 from endcap.training.behaviour import TASKS, fit_head
 from endcap.training.counting import count
 from endcap.training.exposures import LEARN_SHARE, OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
@@ -61,7 +61,7 @@ def learn_behaviour(
     since: datetime,
     until: datetime,
     recent_days: float,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> LearntBehaviour:
     """A head for `model` from what was shown in [since, until), which the network must not have learnt yet.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from endcap.errors import TrainingError
 from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
 from endcap.models.history import History, histories_of
 from endcap.models.item_rates import ItemRates, running_counts
+from endcap.progress import Progress, silent
 from endcap.training.behaviour import fit_head
 from endcap.training.outcomes import label_exposures
 
@@ -45,7 +45,7 @@ def fit_behaviour(
     until: datetime,
     *,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> BehaviourModel:
     """A head for `model` from the exposures up to `until`.
 

@@ -22,6 +22,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY, Floats
 from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
+from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights
@@ -63,7 +64,7 @@ def fit_full(
     absorb_validation: bool = True,
     checkpoint_path: Path | None = None,
     shown: ShownDays | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> Fitted:
     """Fit on events before `until - validation_days`, learn the blend on the days up to `until`, then absorb those.
 
@@ -114,7 +115,7 @@ def behaviour_of(
     since: datetime,
     until: datetime,
     options: FitOptions,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> LearntBehaviour | None:
     """What the days of [since, until) teach of behaviour, told in the model's config; None where nothing was handed over."""
     found = learn_behaviour(model, shown, interactions, since, until, options.recent_days, progress) if shown else None

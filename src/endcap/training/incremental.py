@@ -5,7 +5,6 @@ Items that the parent did not know enter by their text alone; their id embedding
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
@@ -16,6 +15,7 @@ from endcap.data.features import Interactions
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
 from endcap.models.sequential import SequenceModel
+from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb
 from endcap.training.behaviour_days import ShownDays
 from endcap.training.counting import count
@@ -33,7 +33,7 @@ def fit_update(
     since: datetime,
     until: datetime,
     options: FitOptions,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     *,
     hold: float | None = None,
     shown: ShownDays | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +16,7 @@ from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, In
 from endcap.models.ranker import Ranker, candidates
 from endcap.models.ranking_features import FEATURES, features
 from endcap.models.signals import likeness_signals
+from endcap.progress import Progress, silent
 from endcap.training.counting import count
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def learn_ranker(
     interactions: Interactions,
     until: datetime,
     options: RankingOptions = RankingOptions(),
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> Ranker | None:
     """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
     weeks = min(options.max_weeks, affordable_weeks(len(interactions.item_ids)))
@@ -137,7 +137,9 @@ def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
     now_us = microseconds(now)
     ages = ((now_us - known.times_us) / MICROSECONDS_PER_DAY).astype(np.float32)
     rows = np.searchsorted(users, known.users)
-    return HistoryBatch(len(users), rows, known.items, ages, known.types, now_us, known.quantities, known.prices)
+    return HistoryBatch(
+        len(users), rows, known.items, ages, known.types, now_us, known.quantities, known.prices, known.surfaces
+    )
 
 
 def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster:

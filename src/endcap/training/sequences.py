@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from endcap.data.features import Interactions
+from endcap.models.event_kinds import kinds_of
 from endcap.models.history import MICROSECONDS_PER_DAY
-from endcap.models.sequential import kinds_of
 
 Ints = npt.NDArray[np.int64]
 HORIZON_DAYS = 7.0  # answers reach this far beyond the next visit
@@ -30,7 +30,7 @@ class Sequences:
     """Events ordered by shopper and time, with windows over them. N events, W windows, Q questions."""
 
     codes: Ints  # (N,) items
-    kinds: Ints  # (N,) see models.sequential.kinds_of
+    kinds: Ints  # (N,) see models.event_kinds.kinds_of
     days: npt.NDArray[np.float64]  # (N,) days since the first event of all
     target: npt.NDArray[np.bool_]  # (N,)
     windows: Ints  # (W, 2) first and last + 1 event
@@ -84,7 +84,7 @@ def make_sequences(known: Interactions, max_length: int) -> Sequences:
     """Windows and questions of what was known; `known` is ordered by time."""
     order = np.argsort(known.users, kind="stable")
     users, codes = known.users[order], known.items[order]
-    kinds = kinds_of(known.types[order], known.quantities[order])
+    kinds = kinds_of(known.types[order], known.quantities[order], known.prices[order], known.surfaces[order])
     origin = int(known.times_us.min(initial=0))
     days = (known.times_us[order] - origin) / MICROSECONDS_PER_DAY
     target = known.is_target[order]

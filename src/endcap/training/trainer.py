@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from endcap.errors import TrainingError
 from endcap.evaluation.metrics import ndcg_at_k
 from endcap.models.precision import autocast
 from endcap.models.sequential import SequenceModel
+from endcap.progress import Progress, silent
 from endcap.training.adversary import with_adversary
 from endcap.training.anchor import Anchor
 from endcap.training.augmentation import augment
@@ -57,7 +57,7 @@ def train(
     *,
     held_out: tuple[Sequences, Ints] | None = None,
     checkpoint_path: Path | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> Curve:
     """Train in place; with patience ends at the best epoch on `held_out` (sequences and questions), else at the last.
 

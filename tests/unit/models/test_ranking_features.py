@@ -24,7 +24,9 @@ def batch(*events: tuple[float, ...], size: int = 2) -> HistoryBatch:
     rows, codes, ages, types, pieces, prices = np.array(sorted(whole, key=lambda e: (e[0], -e[2]))).reshape(-1, 6).T
     numbers = (column.astype(np.float32) for column in (ages, pieces, prices))
     age, piece, price = numbers
-    return HistoryBatch(size, rows.astype(int), codes.astype(int), age, types.astype(int), 0, piece, price)
+    return HistoryBatch(
+        size, rows.astype(int), codes.astype(int), age, types.astype(int), 0, piece, price, np.zeros(len(rows), np.int64)
+    )
 
 
 def likeness(size: int = 2, items: int = ITEMS) -> dict[str, np.ndarray]:
@@ -115,6 +117,7 @@ def test_the_order_of_pairs_and_the_other_shoppers_do_not_matter() -> None:
     only = replace(
         HISTORY, size=1, rows=HISTORY.rows[alone] - 1, codes=HISTORY.codes[alone], ages=HISTORY.ages[alone],
         types=HISTORY.types[alone], quantities=HISTORY.quantities[alone], prices=HISTORY.prices[alone],
+        surfaces=HISTORY.surfaces[alone],
     )  # fmt: skip
     second = {name: values[1:] for name, values in dense.items()}
     np.testing.assert_array_equal(features(only, TARGETS, FACTS, ROWS[:ITEMS], CODES[:ITEMS], second), table[ITEMS:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from endcap.data.features import interactions_from_events
-from endcap.models import precision, sequential
+from endcap.models import event_kinds, precision, sequential
 from endcap.models.history import encode, histories_of
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.sequences import make_sequences
@@ -76,18 +77,22 @@ def test_vectors_of_some_items_are_those_of_all(network: SequenceModel) -> None:
 
 
 def test_examples_in_the_docs_hold() -> None:
-    assert doctest.testmod(sequential).failed == 0
+    assert doctest.testmod(event_kinds).attempted
+    assert doctest.testmod(event_kinds).failed == 0
 
 
-def test_how_many_pieces_is_heard_and_training_and_requests_say_it_alike(network: SequenceModel) -> None:
+@pytest.mark.parametrize(
+    ("column", "one", "other"),
+    [("quantity", 1.0, 40.0), ("price", 2.5, 60.0), ("price", 2.5, None), ("surface", "home", "email")],
+)
+def test_how_an_event_was_is_heard_and_training_and_requests_say_it_alike(
+    network: SequenceModel, column: str, one: Any, other: Any
+) -> None:
     times = pd.to_datetime(["2011-11-01", "2011-11-03"], utc=True)
-    few, many = (
-        pd.DataFrame({"user_id": "ann", "item_id": ["a", "b"], "time": times, "type": "purchase", "quantity": [1.0, pieces]})
-        for pieces in (1.0, 40.0)
-    )
+    events = pd.DataFrame({"user_id": "ann", "item_id": ["a", "b"], "time": times, "type": "purchase"})
     now, scores, kinds = datetime(2011, 11, 7, tzinfo=UTC), [], []
-    for frame in (few, many):
-        shop = interactions_from_events(frame, [f"{letter}" for letter in "abcdefghi"])
+    for value in (one, other):
+        shop = interactions_from_events(events.assign(**{column: [one, value]}), [f"{letter}" for letter in "abcdefghi"])
         [history] = histories_of(shop, np.array([0]), np.array([2]))
         batch = encode([history], {item: code for code, item in enumerate(shop.item_ids)}, now)
         scores.append(network.score(batch, network.item_vectors()))

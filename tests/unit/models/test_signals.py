@@ -18,7 +18,17 @@ def batch(*events: tuple[int, int, float], size: int) -> HistoryBatch:
     table = sorted(events, key=lambda event: (event[0], -event[2]))
     rows, codes, ages = (np.array([event[place] for event in table]) for place in range(3))
     one, kinds = np.ones(len(table), np.float32), np.zeros(len(table), np.int64)
-    return HistoryBatch(size, rows.astype(np.int64), codes.astype(np.int64), ages.astype(np.float32), kinds, 0, one, one)
+    return HistoryBatch(
+        size,
+        rows.astype(np.int64),
+        codes.astype(np.int64),
+        ages.astype(np.float32),
+        kinds,
+        0,
+        one,
+        one,
+        np.zeros(len(rows), np.int64),
+    )
 
 
 def test_the_newest_event_with_an_item_counts_against_the_newest_of_all() -> None:

@@ -5,13 +5,13 @@ Each is given the same rows and, where it takes any, the same features; each is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from endcap.benchmark.behaviour.case import Case, Floats
 from endcap.models.item_rates import ItemRates
+from endcap.progress import Progress
 from endcap.training.behaviour import TASKS
 from endcap.training.calibration import choose_map
 
@@ -37,7 +37,7 @@ def popularity_prior(case: Case, task: int) -> dict[str, Floats]:
     return {"popularity prior, raw": raw, "popularity prior": choose_map(tried[best], happened)(raw)}
 
 
-def lightgbm_trees(case: Case, task: int, seed: int, progress: Callable[[str], None]) -> dict[str, Floats]:
+def lightgbm_trees(case: Case, task: int, seed: int, progress: Progress) -> dict[str, Floats]:
     """Boosted trees (Ke et al. 2017), one model a task; leaves and rounds chosen on the calibration rows."""
     import lightgbm
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from endcap.config import Params
 from endcap.evaluation.calibration import brier_scores, calibration_error, log_losses, reliability
 from endcap.evaluation.significance import clustered_bootstrap
 from endcap.models.behaviour import BehaviourModel
+from endcap.progress import Progress, silent
 from endcap.training.behaviour import TASKS, fit_head
 
 HEAD, PRIOR, TREES, TRUTH = "behaviour head", "popularity prior", "LightGBM", "truth"
@@ -38,7 +39,7 @@ def run(
     files: Sequence[Path],
     items: Path | None,
     seeds: int,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     *,
     out: Path | None = None,
     add: bool = False,
@@ -69,7 +70,7 @@ def _cases_of(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def compare(case: Case, seed: int, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def compare(case: Case, seed: int, progress: Progress = silent) -> dict[str, Any]:
     """Fit everything on the rows before the test and judge all of it on the test rows."""
     begun = time.monotonic()
     head = fit_head(case.before.features, case.before.outcomes, case.learn, seed=seed, progress=progress)
@@ -93,7 +94,7 @@ def compare(case: Case, seed: int, progress: Callable[[str], None] = lambda _: N
     }
 
 
-def predict_all(case: Case, head: BehaviourModel, seed: int, progress: Callable[[str], None]) -> Predictions:
+def predict_all(case: Case, head: BehaviourModel, seed: int, progress: Progress) -> Predictions:
     """task → model → probabilities of the test rows; calibrated, and raw where the two differ in kind."""
     raw, calibrated = head.raw_chances(case.test.features), head.chances(case.test.features)
     found: Predictions = {}

@@ -22,6 +22,7 @@ from endcap.models.item_rates import ItemRates
 from endcap.models.text_encoder import TextEncoder
 from endcap.policy.simulator import SimulatedShop, simulate
 from endcap.policy.storefront import Choice, Storefront
+from endcap.progress import Progress
 from endcap.training.augmentation import Augment
 from endcap.training.exposures import Table, make_table
 from endcap.training.fitting import fit_full
@@ -36,7 +37,7 @@ NEW_SHOPPERS, NEW_ITEMS = 0.1, 0.08
 HISTORY_CUTS = {"0 events": 0, "1-4 events": 1, "5-19 events": 5, "20+ events": 20}
 
 
-def simulated_case(params: Params, seed: int, progress: Callable[[str], None]) -> Case:
+def simulated_case(params: Params, seed: int, progress: Progress) -> Case:
     """The shop of params.yaml with this seed."""
     random = np.random.default_rng(seed)
     shop = simulate(params.shop.simulated.model_copy(update={"seed": seed}))

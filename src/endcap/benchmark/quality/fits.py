@@ -18,9 +18,9 @@ from endcap.benchmark.quality.summary import Run
 from endcap.benchmark.splits import Split
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, Scorer
+from endcap.progress import Progress
 from endcap.training.options import FitOptions
 
-Progress = Callable[[str], None]
 Fit = Callable[[], tuple[Scorer, dict[str, Any]]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from endcap.benchmark.splits import Split
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
 from endcap.models.signals import SIGNALS
+from endcap.progress import Progress, silent
 from endcap.training.fitting import fit_full
 from endcap.training.options import FitOptions
 
@@ -28,7 +28,7 @@ def blend_weights(model: BlendedRecommender) -> dict[str, Any]:
 
 
 def fit_ours(
-    split: Split, text_IE: Floats | None, options: FitOptions, seed: int, progress: Callable[[str], None] = lambda _: None
+    split: Split, text_IE: Floats | None, options: FitOptions, seed: int, progress: Progress = silent
 ) -> tuple[BlendedRecommender, dict[str, Any]]:
     """A fitted recommender, and what it took: seconds, sequences/s, memory, epochs, hyper-parameters.
 

@@ -6,7 +6,6 @@ The figures come from `summary.py`; what is trained and judged from `benchmark/s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +27,10 @@ from endcap.benchmark.texts import encode_texts
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.report import Confidence
+from endcap.progress import Progress, silent
 from endcap.training.options import FitOptions
 
 FORMAT = 1
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Request:
 
 
 def run_quality(
-    request: Request, params: Params, options: FitOptions, text_cache: Path | None = None, progress: Progress = lambda _: None
+    request: Request, params: Params, options: FitOptions, text_cache: Path | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
     """The whole benchmark; writes `request.out` and a PNG beside it, and returns what it wrote.
 

@@ -5,7 +5,6 @@ Shapes: U shoppers of a week, K places, I items of the shop's whole vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
@@ -18,6 +17,7 @@ from endcap.benchmark.updates.shop import WEEK, WeeklyShop
 from endcap.errors import TrainingError
 from endcap.evaluation.metrics import ndcg_at_k, recall_at_k
 from endcap.models.history import Scorer
+from endcap.progress import Progress
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -91,7 +91,7 @@ def popular_at(shop: WeeklyShop, moment: datetime) -> npt.NDArray[np.bool_]:
     return flags
 
 
-def choose_knobs(shop: WeeklyShop, baseline: Baseline, progress: Callable[[str], None]) -> dict[str, float]:
+def choose_knobs(shop: WeeklyShop, baseline: Baseline, progress: Progress) -> dict[str, float]:
     """The knobs that rank the last CHOICE_WEEKS before the first judged week best, each week before it is learnt."""
     starts = [shop.weeks[0] - WEEK * (week + 1) for week in range(CHOICE_WEEKS)]
     weeks = [(start, cases) for start in starts if len(shop.events.known_at(start)) and len(cases := shop.cases(start))]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from endcap.benchmark.partial import PartialResults
 from endcap.benchmark.updates.strategies import FROZEN, FULL, Stopwatch, Updater
 from endcap.models.blend import BlendedRecommender
 from endcap.models.model_files import load_model, save_model
+from endcap.progress import Progress
 
 FIRST = "first"  # the full fit that every strategy begins with
 SECONDS = "fit_seconds"  # in a kept model's config
@@ -18,7 +18,7 @@ SECONDS = "fit_seconds"  # in a kept model's config
 class Models:
     """Models by strategy and number of the week, made in order of weeks."""
 
-    def __init__(self, updater: Updater, finished: PartialResults, progress: Callable[[str], None]) -> None:
+    def __init__(self, updater: Updater, finished: PartialResults, progress: Progress) -> None:
         self._updater, self._finished, self._progress = updater, finished, progress
         self._held: dict[str, tuple[int, BlendedRecommender]] = {}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +30,9 @@ from endcap.benchmark.updates.strategies import STRATEGIES, Stopwatch, Updater
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.report import Confidence
+from endcap.progress import Progress, silent
 from endcap.training.options import FitOptions
 
-Progress = Callable[[str], None]
 FORMAT = 1
 
 
@@ -56,7 +56,7 @@ def run_updates(
     options: FitOptions,
     data_dir: Path | None,
     cache: Path,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """The whole benchmark; writes `request.out` and a PNG beside it, and returns what it wrote.
 

@@ -134,6 +134,7 @@ def _interactions(events: EventTable, times: Ints, item_ids: tuple[str, ...]) ->
     return Interactions(
         user_ids, np.array(item_ids, object), users.astype(np.int64), items.astype(np.int64), times[order], kinds,
         np.full(len(order), FAR_FUTURE), choose_targets(kinds), events.quantities[order], events.prices[order],
+        events.surfaces[order],
     )  # fmt: skip
 
 

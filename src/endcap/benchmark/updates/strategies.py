@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -12,6 +11,7 @@ from typing import Any, Self
 from endcap.benchmark.updates.shop import WeeklyShop
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats
+from endcap.progress import Progress
 from endcap.training.fitting import fit_full
 from endcap.training.incremental import fit_update
 from endcap.training.options import FitOptions
@@ -23,7 +23,6 @@ STRATEGIES = {
     NAIVE: "trained on with the new week alone: nothing replayed, neither network nor blend held to the parent's",
     FROZEN: "the first model, never touched",
 }
-Progress = Callable[[str], None]
 
 
 class Stopwatch:

@@ -10,7 +10,6 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import nn
 from endcap.errors import ConfigError, TrainingError
 from endcap.models import pretrained
 from endcap.models.text_encoder import normalise
+from endcap.progress import Progress, silent
 from endcap.training.text.checkpoint import TextCheckpoint
 from endcap.training.text.objectives import AdaptOptions, Ints, Lessons
 
@@ -38,7 +38,7 @@ def adapt_encoder(
     options: AdaptOptions,
     target: Path,
     checkpoint_path: Path | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> list[float]:
     """Write the adapted encoder to `target`; returns the loss of each step.
 
@@ -74,7 +74,7 @@ def _learn(
     lessons: Lessons,
     options: AdaptOptions,
     checkpoint: TextCheckpoint,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> list[float]:
     learner.train(options.method != "behaviour")  # the pairs differ already: dropout would only cost time there
     curve, begun = checkpoint.restore(learner, optimiser), time.monotonic()
