@@ -54,7 +54,7 @@ def prepare(root: Path, params: Params) -> dict[str, Any]:
         first_time=("time", "min"), last_time=("time", "max"), events=("event_id", "size"), country=("country", "first")
     )
     target.mkdir(parents=True, exist_ok=True)
-    columns = ["user_id", "item_id", "time", "type", "quantity", "price", "country", "request_id", "cancelled_at"]
+    columns = ["user_id", "item_id", "time", "type", "quantity", "price", "surface", "country", "request_id", "cancelled_at"]
     learnable[columns].to_parquet(target / "interactions.parquet", index=False)
     items.to_parquet(target / "items.parquet", index=False)
     users.reset_index().to_parquet(target / "users.parquet", index=False)

@@ -17,6 +17,7 @@ from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 from endcap.config import Params, project_root
 from endcap.contracts import dataset_event_schema, exposure_schema
+from endcap.data.features import SURFACE_CODES, interactions_from_events
 from endcap.data.partitions import append_events, append_exposures, write_partitions
 from endcap.errors import DatasetError, TrainingError
 from endcap.models.behaviour import FILE, BehaviourModel
@@ -109,6 +110,22 @@ def test_stages_make_a_model_that_has_not_seen_the_holdout(tmp_path: Path, quick
     assert list(model.config["curve"]["validation_ndcg"]) == curves["validation_ndcg"].tolist()
     for name in ("metrics.json", "curves.json", "curves.csv", "per_user.parquet", "plots/loss.png", "plots/baselines.png"):
         assert (tmp_path / "work/evaluation" / name).stat().st_size > 0
+
+
+def test_all_that_an_event_said_reaches_training(tmp_path: Path, quick: Params) -> None:
+    write_dataset(tmp_path)
+    target = tmp_path / "data" / "dataset"
+    shutil.rmtree(target / "events")
+    events = tiny_events().assign(surface=lambda e: np.where(e["item_id"] < "item10", "email", None), quantity=3.0)
+    write_partitions(pa.Table.from_pandas(events, schema=dataset_event_schema(), preserve_index=False), target)
+    stages.prepare(tmp_path, quick)
+    learnt = pd.read_parquet(tmp_path / "work/prepared/interactions.parquet")
+    heard = interactions_from_events(learnt)
+    by_email = learnt["item_id"].to_numpy() < "item10"
+    assert by_email.any()
+    np.testing.assert_array_equal(heard.surfaces, np.where(by_email, SURFACE_CODES["email"], 0))
+    np.testing.assert_array_equal(heard.prices, learnt["price"].to_numpy(np.float32))
+    assert (heard.quantities == 3).all()
 
 
 @pytest.mark.usefixtures("no_encoder")
