@@ -89,6 +89,7 @@ class Encode(Section):
     model: str
     max_tokens: Annotated[int, Field(ge=4)]
     max_chunks: Count
+    fields: Literal["together", "weighed"] = "together"
     whitening: Literal["none", "pca"]
     dims: Count | None  # None: all
     batch_size: Count

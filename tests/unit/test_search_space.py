@@ -70,3 +70,12 @@ def test_values_that_do_not_go_together_are_refused(params: Params) -> None:
 def test_infinite_ends_are_refused() -> None:
     with pytest.raises(ValidationError, match="finite"):
         Dimension(low=0.0, high=float("inf"))
+
+
+def test_the_shipped_space_holds_the_shipped_values(params: Params) -> None:
+    """Else a study would not try them, and could install worse ones."""
+    for key, one in params.tune.space.items():
+        value: Any = params.model_dump()
+        for part in key.split("."):
+            value = value[part]
+        assert value in one.choices if one.choices is not None else one.low <= value <= one.high, key  # type: ignore[operator]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from endcap.benchmark.tables import NAMES, text_ids
-from endcap.data.item_text import FIELDS
+from endcap.data.item_text import FIELDS, in_lines
 from endcap.data.table_files import read_table
 from endcap.errors import InputError
 
@@ -26,7 +26,7 @@ class ItemTable:
     """The catalogue: every item that may be ranked, in the vocabulary's order."""
 
     item_ids: tuple[str, ...]  # sorted
-    texts: tuple[str, ...]  # "" where nothing is known
+    texts: tuple[str, ...]  # a line each of `text_columns`; "" where nothing is known
     text_columns: tuple[str, ...]
     left_out: tuple[str, ...]  # columns that hold no words
     warnings: tuple[str, ...]
@@ -62,9 +62,7 @@ def read_items(path: Path | None, interacted: Iterable[str]) -> ItemTable:
         warnings.append(f"{missing:,} of {len(known):,} items of the interactions are not in the items file: without text")
     candidates = {str(name): plain_texts(frame[name]) for name in frame.columns if name != key}
     columns = tuple(sorted((name for name, values in candidates.items() if has_words(name, values)), key=_field_order))
-    joined = [
-        ". ".join(dict.fromkeys(part for part in row if part)) for row in zip(*(candidates[c] for c in columns), strict=True)
-    ]
+    joined = [in_lines(row) for row in zip(*(candidates[c] for c in columns), strict=True)]
     text = dict(zip(ids, joined, strict=True)) if columns else {}
     if not columns:
         warnings.append("no column of the items file holds words: ids only")

@@ -125,16 +125,24 @@ def clean_quantities(column: pd.Series[Any] | None, count: int) -> Floats:
     """(N,) pieces of each positive event; 1 where the shop does not say."""
     if column is None:
         return np.ones(count, np.float32)
-    given: Floats = column.to_numpy(np.float32, na_value=np.nan)
-    return np.nan_to_num(given, nan=1.0)
+    return usable_quantities(column.to_numpy(np.float64, na_value=np.nan))
 
 
 def clean_prices(column: pd.Series[Any] | None, count: int) -> Floats:
     """(N,) prices of one piece; NaN where the shop does not say, or gave it away."""
     if column is None:
         return np.full(count, np.nan, np.float32)
-    prices = column.to_numpy(np.float32, na_value=np.nan)
-    return np.where(np.isfinite(prices) & (prices > 0), prices, np.float32(np.nan))
+    return usable_prices(column.to_numpy(np.float64, na_value=np.nan))
+
+
+def usable_quantities(given: npt.NDArray[np.float64]) -> Floats:
+    """(N,) 1 in the place of NaN; for training and requests alike."""
+    return np.nan_to_num(given, nan=1.0).astype(np.float32)
+
+
+def usable_prices(given: npt.NDArray[np.float64]) -> Floats:
+    """(N,) NaN in the place of what is no price: not finite, nothing, less; for training and requests alike."""
+    return np.where(np.isfinite(given) & (given > 0), given, np.nan).astype(np.float32)
 
 
 def surface_codes(column: Any, count: int) -> Ints:

@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.data.features import POSITIVE_TYPES, SURFACE_CODES, TYPE_CODES, TYPES, Interactions, surface_codes
+from endcap.data.features import (
+    POSITIVE_TYPES,
+    SURFACE_CODES,
+    TYPE_CODES,
+    TYPES,
+    Interactions,
+    surface_codes,
+    usable_prices,
+    usable_quantities,
+)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -153,8 +162,9 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
         return HistoryBatch(len(histories), none, none, no_numbers, none, now_us, no_numbers, no_numbers, none)
     rows, codes, times, types, quantities, prices, surfaces = (np.concatenate(column) for column in zip(*found, strict=True))
     ages = ((now_us - times) / MICROSECONDS_PER_DAY).astype(np.float32)
-    pieces = np.nan_to_num(quantities, nan=1.0).astype(np.float32)
-    return HistoryBatch(len(histories), rows, codes, ages, types, now_us, pieces, prices.astype(np.float32), surfaces)
+    return HistoryBatch(
+        len(histories), rows, codes, ages, types, now_us, usable_quantities(quantities), usable_prices(prices), surfaces
+    )
 
 
 def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
@@ -173,5 +183,8 @@ def microseconds(moment: datetime | np.datetime64) -> int:
 def _as_times(times: Any) -> npt.NDArray[np.datetime64]:
     if isinstance(times, np.ndarray) and np.issubdtype(times.dtype, np.datetime64):
         return times.astype("datetime64[us]")
+    if all(getattr(time, "tzinfo", None) for time in times):  # every request pays for this
+        seconds = np.fromiter((time.timestamp() for time in times), np.float64, len(times))
+        return np.asarray(np.round(seconds * 1e6).astype("datetime64[us]"))
     naive = [time.astimezone(UTC).replace(tzinfo=None) if getattr(time, "tzinfo", None) else time for time in times]
     return np.array(naive, dtype="datetime64[us]")

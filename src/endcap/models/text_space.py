@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from endcap.data.item_text import field_of, one_line
 from endcap.errors import ConfigError
 from endcap.models import pretrained
 from endcap.models.text_encoder import TextEncoder
@@ -27,13 +30,17 @@ ENCODER = "encoder"  # the folder of adapted weights, beside the file
 
 @dataclass(frozen=True)
 class TextSpace:
-    """`model`: `encode.model`, or "encoder" when adapted weights lie in `folder`. `whitening` None: raw vectors."""
+    """`model`: `encode.model`, or "encoder" when adapted weights lie in `folder`. `whitening` None: raw vectors.
+
+    `field_weights`: how much each field of a text counts beside the text as a whole; none: the whole alone.
+    """
 
     model: str
     max_tokens: int
     max_chunks: int = 1
     whitening: Whitening | None = None
     folder: Path | None = None
+    field_weights: tuple[float, ...] = ()
 
     @property
     def source(self) -> str:
@@ -50,15 +57,23 @@ class TextSpace:
     ) -> tuple[Floats, int]:
         """(N, D) of length one, zero where a text says nothing; and how many are left at zero because time ran out."""
         encoder = TextEncoder(self.source, self.max_tokens, batch_size, cache, self.max_chunks)
-        vectors_NE, left = encoder.encode(texts, max_seconds, progress)
+        begun = time.monotonic()
+        vectors_NE, left = encoder.encode([one_line(text) for text in texts], max_seconds, progress)
+        for place, weight in enumerate(self.field_weights):
+            fields = [field_of(text, place) for text in texts]
+            field_NE, missed = encoder.encode(fields, max_seconds - (time.monotonic() - begun), progress)
+            vectors_NE, left = vectors_NE + weight * field_NE, left + missed
+        if self.field_weights:
+            vectors_NE /= np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-9)
         return (self.whitening.apply(vectors_NE) if self.whitening else vectors_NE), left
 
     def save(self, folder: Path) -> None:
         """Write the space to `folder`, adapted weights included."""
-        import numpy as np
-
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {"model": self.model, "max_tokens": self.max_tokens, "max_chunks": self.max_chunks}
+        facts = {
+            "model": self.model, "max_tokens": self.max_tokens, "max_chunks": self.max_chunks,
+            "field_weights": self.field_weights,
+        }  # fmt: skip
         arrays = asdict(self.whitening) if self.whitening else {"none": np.zeros(1, np.float32)}
         save_file(arrays, folder / FILE, metadata={"space": json.dumps(facts)})
         (folder / FILE).chmod(0o644)  # written readable by the owner alone; other processes read it
@@ -78,6 +93,7 @@ def load_space(folder: Path) -> TextSpace | None:
         with safe_open(folder / FILE, framework="numpy") as opened:
             facts = json.loads(opened.metadata()["space"])
             arrays = {name: opened.get_tensor(name) for name in opened.keys() if name != "none"}  # noqa: SIM118 -- not a dict
+        facts["field_weights"] = tuple(facts.get("field_weights", ()))
         return TextSpace(**facts, whitening=Whitening(**arrays) if arrays else None, folder=folder)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -87,7 +103,7 @@ def load_space(folder: Path) -> TextSpace | None:
 
 def fit_space(raw: TextSpace, vectors_NE: Floats, dims: int | None) -> TextSpace:
     """`raw` with a whitening fitted on the catalogue's vectors (none when there are too few texts)."""
-    return TextSpace(raw.model, raw.max_tokens, raw.max_chunks, fit_whitening(vectors_NE, dims), raw.folder)
+    return replace(raw, whitening=fit_whitening(vectors_NE, dims))
 
 
 def raw_space(model: str, max_tokens: int, max_chunks: int, adapted: Path | None = None) -> TextSpace:

@@ -6,9 +6,11 @@ An update changes neither the encoder nor the whitening of its parent: the space
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from endcap.data.item_text import one_line
 from endcap.errors import TrainingError
 from endcap.pipeline.stages import read_json, write_json
 from endcap.progress import Progress, silent, spaced
@@ -16,6 +18,7 @@ from endcap.progress import Progress, silent, spaced
 if TYPE_CHECKING:
     from endcap.config import Params
     from endcap.models.text_space import TextSpace
+    from endcap.models.vector_cache import Floats
     from endcap.training.text.objectives import Ints
 
 MARKER = "adapted.json"  # says what was done, also when that is nothing
@@ -47,7 +50,13 @@ def adapt(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
         texts, pairs_P2 = _lessons(root)
         options = AdaptOptions(**params.adapt.model_dump())
         curve = adapt_encoder(
-            params.encode.model, texts, pairs_P2, options, target / ENCODER, root / CHECKPOINT, spaced(progress)
+            params.encode.model,
+            [one_line(text) for text in texts],
+            pairs_P2,
+            options,
+            target / ENCODER,
+            root / CHECKPOINT,
+            spaced(progress),
         )
         write_json(target / "curve.json", [round(loss, 4) for loss in curve])
         facts |= {"steps": len(curve), "peft": params.adapt.peft}
@@ -67,26 +76,34 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     from safetensors.numpy import save_file
 
     from endcap.models.text_space import fit_space
+    from endcap.training.field_weights import weigh_fields
 
     items = pd.read_parquet(root / "work" / "prepared" / "items.parquet", columns=["item_id", "text"])
     options = params.encode
     space, fixed = _space(root, params)
     show = spaced(progress)
-    vectors, left = space.encode(
-        items["text"].tolist(),
-        options.batch_size,
-        cache,
-        options.max_seconds,
-        lambda done: show(f"{done:,} of {len(items):,} texts encoded"),
-    )
-    if left:
-        again = "Run the stage again: the texts done so far are cached by content, and it goes on from there; or raise"
-        raise TrainingError(
-            f"time ran out with {left} of {len(items)} texts not encoded",
-            field="encode.max_seconds",
-            value=options.max_seconds,
-            action=f"{again if cache else 'Raise'} encode.max_seconds in params.yaml.",
-        )
+    ends = time.monotonic() + options.max_seconds
+
+    def read(space: TextSpace, texts: list[str]) -> Floats:
+        def told(done: int) -> None:
+            show(f"{done:,} of {len(texts):,} texts encoded")
+
+        vectors, left = space.encode(texts, options.batch_size, cache, ends - time.monotonic(), told)
+        if left:
+            again = "Run the stage again: the texts done so far are cached by content, and it goes on from there; or raise"
+            raise TrainingError(
+                f"time ran out with {left} of {len(texts)} texts not encoded",
+                field="encode.max_seconds",
+                value=options.max_seconds,
+                action=f"{again if cache else 'Raise'} encode.max_seconds in params.yaml.",
+            )
+        return vectors
+
+    if options.fields == "weighed" and not fixed:
+        texts, pairs_P2 = _lessons(root)
+        raw, whitened = space, options.whitening == "pca"
+        space = weigh_fields(raw, texts, pairs_P2, lambda plain: read(raw, plain), params.train.seed, whitened=whitened)
+    vectors = read(space, items["text"].tolist())
     if options.whitening == "pca" and not fixed:
         space = fit_space(space, vectors, options.dims)
         vectors = space.whitening.apply(vectors) if space.whitening else vectors
@@ -97,7 +114,8 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     save_file(arrays, target / "text.safetensors")
     write_json(target / "items.json", items["item_id"].tolist())
     silent_items = int(len(items) - says.sum())
-    return {"items": len(items), "dimensions": int(vectors.shape[1]), "without_text": silent_items}
+    facts = {"items": len(items), "dimensions": int(vectors.shape[1]), "without_text": silent_items}
+    return facts | ({"field_weights": list(space.field_weights)} if options.fields == "weighed" else {})
 
 
 def _space(root: Path, params: Params) -> tuple[TextSpace, bool]:

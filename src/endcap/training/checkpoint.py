@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from endcap.training.averaging import WeightAverage
 from endcap.training.schedule import Curve, Schedule
 from endcap.training.tensor_file import of_group, optimiser_tensors, read_tensors, restore_optimiser, write_tensors
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
     from torch import Tensor, nn
 
 
 class Checkpoint:
-    """One file; `path` None keeps nothing. A checkpoint of another schedule or other shapes is ignored."""
+    """One file; `path` None keeps nothing. A checkpoint of another schedule, other shapes or other data is ignored.
 
-    def __init__(self, path: Path | None, schedule: Schedule) -> None:
+    `about`: what is learnt from, in arrays.
+    """
+
+    def __init__(self, path: Path | None, schedule: Schedule, about: Iterable[npt.NDArray[Any]]) -> None:
         self.path = path
-        self.key = json.dumps(dataclasses.asdict(schedule), sort_keys=True)
+        self.key = json.dumps([dataclasses.asdict(schedule), digest_of(about) if path else ""], sort_keys=True)
         self.best_weights: dict[str, Tensor] = {}
 
     def save(
@@ -53,3 +59,11 @@ class Checkpoint:
         average.weights, average.steps = of_group(tensors, "average"), int(facts["averaged_steps"])
         restore_optimiser(optimiser, tensors)
         return Curve(**json.loads(facts["curve"]))
+
+
+def digest_of(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """A digest of the arrays' shapes and bytes, in order."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+    return total.hexdigest()

@@ -66,14 +66,18 @@ def learn_ranker(
     until: datetime,
     options: RankingOptions = RankingOptions(),
     progress: Progress = silent,
+    muted: frozenset[str] = frozenset(),
 ) -> Ranker | None:
-    """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken."""
+    """A ranker from the periods before `until`, newest first; None where fewer than MIN_POSITIVES candidates were taken.
+
+    `muted`: dense signals that say nothing in it, as in the first stage that it will follow.
+    """
     weeks = min(options.max_weeks, affordable_weeks(len(interactions.item_ids)))
     starts = period_starts(interactions.known_at(until), until, weeks)
     tables = []
     for place, start in enumerate(starts):
         sampling = Sampling(options.top, options.max_cases // len(starts), options.others, options.seed + place)
-        tables.append(make_cases(interactions, start, until, sampling))
+        tables.append(make_cases(interactions, start, until, sampling, muted))
         progress(f"week {place + 1}/{len(starts)}: {len(tables[-1].sizes)} shoppers")
     positives = sum(int(table.taken.sum()) for table in tables)
     if positives < MIN_POSITIVES:
@@ -100,7 +104,9 @@ def affordable_weeks(items: int) -> int:
     return max(1, COUNTING_COST // max(min(items, Ease().max_columns), 1) ** 3)
 
 
-def make_cases(interactions: Interactions, start: datetime, until: datetime, sampling: Sampling) -> Cases:
+def make_cases(
+    interactions: Interactions, start: datetime, until: datetime, sampling: Sampling, muted: frozenset[str] = frozenset()
+) -> Cases:
     """The shoppers of [start, start + PERIOD_DAYS) who took one of their candidates, or a sample of them.
 
     Features and candidates are of what was known at `start`; what was taken, less what was undone by `until`.
@@ -117,7 +123,9 @@ def make_cases(interactions: Interactions, start: datetime, until: datetime, sam
     for part in np.array_split(users, max(1, -(-len(users) * items // BATCH_NUMBERS))):
         batch = batch_of(known, part, start)
         dense = likeness_signals(batch, counts)
-        rows, codes = candidates(batch, [*dense.values(), counts.facts.recent], items, sampling.top)
+        heard = [*(values for name, values in dense.items() if name not in muted), counts.facts.recent]
+        dense = {name: np.zeros_like(values) if name in muted else values for name, values in dense.items()}
+        rows, codes = candidates(batch, heard, items, sampling.top)
         taken = np.isin(part[rows] * items + codes, wanted, assume_unique=True)
         useful = np.bincount(rows[taken], minlength=len(part)) > 0  # nothing taken, or nothing reached: no order to learn
         keep = useful[rows]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,7 @@ def train(
     optimiser = _optimiser(model.to(team.device), schedule)
     anchor = Anchor(model, schedule.anchor)
     average = WeightAverage(model, schedule.ema_decay)
-    checkpoint = Checkpoint(checkpoint_path, schedule)
+    checkpoint = Checkpoint(checkpoint_path, schedule, _about(model, sequences, questions, held_out))
     curve = checkpoint.restore(model, optimiser, average)
     team.call(Job(model, optimiser.state_dict(), sequences, questions, schedule, len(curve.train)))
     best_weights = checkpoint.best_weights
@@ -112,6 +114,17 @@ def train(
         model.load_state_dict(best_weights, strict=False)
     model.cpu()
     return curve
+
+
+def _about(
+    model: SequenceModel, sequences: Sequences, questions: Ints, held_out: tuple[Sequences, Ints] | None
+) -> Iterator[npt.NDArray[Any]]:
+    """Everything that a training depends on beside its schedule and its first weights."""
+    yield model.text.cpu().numpy()
+    yield model.seen.cpu().numpy()
+    for data, asked in ((sequences, questions), *((held_out,) if held_out else ())):
+        yield from (getattr(data, field.name) for field in dataclasses.fields(data))
+        yield asked
 
 
 def take_part(team: Team, job: Job) -> None:

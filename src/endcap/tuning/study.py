@@ -207,8 +207,10 @@ def _fixed(study: optuna.Study, search: Search) -> Values | None:
         tried = [trial.params for trial in done(study)]
         return next((point for point in grid(search.tune.space, search.whole) if point not in tried), None)
     first = not done(study)
-    inside = all(_contains(one, search.present[key]) for key, one in search.distributions().items())
-    return search.present if first and inside else {}
+    outside = [key for key, one in search.distributions().items() if not _contains(one, search.present[key])]
+    if first and outside:
+        logger.warning("present values are outside of tune.space and not tried", extra={"keys": outside})
+    return search.present if first and not outside else {}
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

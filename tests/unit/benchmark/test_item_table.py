@@ -51,7 +51,7 @@ def test_all_text_columns_are_joined_title_first(tmp_path: Path) -> None:
     table = read_items(path, ["1", "2"])
     assert table.text_columns == ("title", "about", "tags")
     assert table.left_out == ("asin", "price")
-    assert (table.item_ids, table.texts) == (("1", "2"), ("Cup", "Mug. for tea. hot cold"))
+    assert (table.item_ids, table.texts) == (("1", "2"), ("Cup\n\n", "Mug\nfor tea\nhot cold"))
 
 
 def test_repeats_gaps_and_strangers_are_told(tmp_path: Path) -> None:

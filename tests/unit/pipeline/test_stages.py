@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file
 from tests.fixtures.tiny_encoder import build_tiny_encoder
 from tests.fixtures.tiny_exposures import tiny_slates
 from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
@@ -315,6 +316,33 @@ def test_an_adapted_encoder_travels_with_its_model(tmp_path: Path, quick: Params
     text_stages.encode(tmp_path, quick)
     for name in ("text.safetensors", "text_space.safetensors"):
         assert (tmp_path / "work/encoded" / name).read_bytes() == (tmp_path / "first/encoded" / name).read_bytes()
+
+
+def test_fields_are_weighed_by_what_shoppers_took_and_an_update_keeps_the_weights(tmp_path: Path, quick: Params) -> None:
+    encode = quick.encode.model_copy(update={"model": str(build_tiny_encoder(tmp_path / "tiny")), "fields": "weighed"})
+    weighed = quick.model_copy(update={"encode": encode})
+    write_dataset(tmp_path)
+    kinds = np.array(["red", "blue hose", "wool", "tin soldier"])
+    catalog = tiny_catalog().assign(category=lambda frame: kinds[np.arange(len(frame)) % 4])  # shoppers keep to one of them
+    noise = np.random.default_rng(0).choice(["cup", "mug", "lamp", "tea", "coffee", "sock", "long", "warm"], (len(catalog), 3))
+    catalog.assign(title=[" ".join(row) for row in noise], brand=None).to_parquet(tmp_path / "data/dataset/catalog.parquet")
+    write_parent(tmp_path)
+    stages.prepare(tmp_path, weighed)
+    text_stages.adapt(tmp_path, weighed)
+    weights = text_stages.encode(tmp_path, weighed, tmp_path / "cache")["field_weights"]
+    assert weights[2] > 3 * max(weights[0], weights[1])  # title, brand, category
+    stages.train(tmp_path, weighed)
+    shutil.move(tmp_path / "work", tmp_path / "first")
+    write_parent(tmp_path, tmp_path / "first/model")
+    stages.prepare(tmp_path, weighed)
+    text_stages.adapt(tmp_path, weighed)
+    text_stages.encode(tmp_path, quick)  # whatever params.yaml says by now
+    space = load_space(tmp_path / "work/encoded")
+    assert space
+    assert list(space.field_weights) == weights
+    np.testing.assert_array_equal(
+        *[load_file(tmp_path / where / "encoded/text.safetensors")["text"] for where in ("first", "work")]
+    )
 
 
 def test_without_a_method_nothing_is_adapted(tmp_path: Path, params: Params) -> None:

@@ -12,6 +12,7 @@ from tests.unit.serving.conftest import NOW, CountingModel
 from endcap.contracts import EventType
 from endcap.data.events import EventLog
 from endcap.data.features import interactions_from_events
+from endcap.models.event_kinds import kinds_of
 from endcap.models.history import History, encode
 from endcap.ranking.items import ItemTable
 from endcap.recommender import Recommender, Request
@@ -20,6 +21,10 @@ from endcap.serving.histories import what_is_known
 
 def did(item: str, days_ago: float, quantity: float | None = 1.0, kind: str = "purchase") -> dict[str, Any]:
     return {"item_id": item, "type": kind, "time": NOW - timedelta(days=days_ago), "quantity": quantity}
+
+
+def told(event: dict[str, Any], price: float | None, surface: str | None) -> dict[str, Any]:
+    return event | {"price": price, "surface": surface}
 
 
 def items(*events: dict[str, Any], session: tuple[dict[str, Any], ...] = ()) -> list[str]:
@@ -32,6 +37,13 @@ def test_it_is_the_history_that_models_know() -> None:
     for name in ("item_ids", "times", "types"):
         assert list(getattr(known, name)) == list(getattr(expected, name))
     np.testing.assert_array_equal(known.quantities, expected.quantities)
+
+
+def test_what_was_given_away_is_no_purchase_as_in_data_sets() -> None:
+    assert items(told(did("mug", 3), 0.0, None), told(did("bowl", 2), 2.0, None), told(did("fork", 1), None, None)) == [
+        "bowl",
+        "fork",
+    ]
 
 
 def test_later_events_are_not_known_yet() -> None:
@@ -57,9 +69,10 @@ def test_a_served_history_is_the_one_that_was_learnt(tmp_path: Path) -> None:
     log.create()
     log.append(
         [
-            did(f"{kind}-{n}", 10 - n, None if n else 1.0, kind) | {"event_id": f"{kind}-{n}", "user_id": "u1"}
+            told(did(f"{kind}-{n}", 10 - n, 3.0 if n else None, kind), [None, 2.5, 0.0][n], [None, "email", "home"][n])
+            | {"event_id": f"{kind}-{n}", "user_id": "u1"}
             for kind in EventType
-            for n in range(2)
+            for n in range(2 + (kind is EventType.VIEW))  # the third view has a price of nothing
         ]
     )
     log.claim("log-1", NOW)
@@ -67,9 +80,14 @@ def test_a_served_history_is_the_one_that_was_learnt(tmp_path: Path) -> None:
     served = what_is_known(log.history("u1", 100), [], NOW)
     index = {item: code for code, item in enumerate(learnt.item_ids)}
     known = encode([served], index, NOW)
-    assert len(learnt) == 10  # purchase, cart, rating, click and view, twice
+    assert len(learnt) == 11  # purchase, cart, rating, click and view, twice, and a view
     assert known.codes.tolist() == learnt.items.tolist()
     assert known.types.tolist() == learnt.types.tolist()
+    for name in ("quantities", "prices", "surfaces"):
+        np.testing.assert_array_equal(getattr(known, name), getattr(learnt, name))
+    kinds = [kinds_of(one.types, one.quantities, one.prices, one.surfaces) for one in (known, learnt)]
+    np.testing.assert_array_equal(*kinds)
+    assert len(set(kinds[0].tolist())) > 5
     assert set(served.item_ids) - set(learnt.item_ids) == {"dismiss-0", "dismiss-1"}
     rows = [{"item_id": item, "title": item} for item in ("dismiss-0", "dismiss-1", "view-0")]
     shop = Recommender(

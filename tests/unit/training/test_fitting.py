@@ -80,6 +80,24 @@ def test_a_checkpoint_of_another_schedule_or_a_torn_one_is_not_resumed(tmp_path:
     assert len(fitted(*network_and_training(), 1, path).train) == 1
 
 
+def test_a_checkpoint_of_other_data_is_not_resumed(tmp_path: Path) -> None:
+    """It would bring along what was learnt from days that this fit must not know."""
+    path = tmp_path / "checkpoint.safetensors"
+    network, sequences, questions = network_and_training()
+    for text, asked, epochs in (
+        (network.text, questions, 2),
+        (-network.text, questions, 2),
+        (-network.text, questions[:-1], 2),
+        (-network.text, questions[:-1], 0),
+    ):
+        own, _, _ = network_and_training()
+        own.text.copy_(text)
+        shown: list[str] = []
+        schedule = dataclasses.replace(OPTIONS.schedule(), epochs=2)
+        train(own, sequences, asked, schedule, checkpoint_path=path, progress=shown.append)
+        assert len(shown) == epochs
+
+
 def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path) -> None:
     network, sequences, questions = network_and_training()
     path = tmp_path / "checkpoint.safetensors"

@@ -146,3 +146,13 @@ def test_shops_of_one_item_or_one_shopper_make_cases() -> None:
 def test_a_shop_that_only_knows_views_learns_from_them() -> None:
     ranker = learn_ranker(interactions_from_events(tiny_events(shoppers=100).assign(type="view"), ITEMS), NOW, OPTIONS)
     assert ranker is not None
+
+
+def test_a_muted_signal_says_nothing_and_brings_no_candidates(interactions: Interactions) -> None:
+    whole = make_cases(interactions, START, NOW, ALL)
+    less = make_cases(interactions, START, NOW, ALL, frozenset({"ease", "ease_lately"}))
+    place = FEATURES.index("ease")
+    assert whole.features[:, place].any()
+    assert not less.features[:, place].any()
+    kept = FEATURES.index("collaborative")
+    assert less.features[:, kept].any()

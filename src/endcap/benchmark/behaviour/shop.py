@@ -15,7 +15,7 @@ import numpy as np
 from endcap.benchmark.behaviour.case import Case, Side, time_cuts
 from endcap.config import Params
 from endcap.data.features import column_microseconds, interactions_from_events
-from endcap.data.item_text import item_texts
+from endcap.data.item_text import item_texts, one_line
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import History
 from endcap.models.item_rates import ItemRates
@@ -71,7 +71,7 @@ def fit_recommender(
     items = catalog.sort_values("item_id", ignore_index=True)
     encode, section = params.encode, params.train.model_dump(exclude={"update", "seed", "augment"})
     encoder = TextEncoder(encode.model, encode.max_tokens, encode.batch_size, None)
-    vectors, _ = encoder.encode(item_texts(items), encode.max_seconds)
+    vectors, _ = encoder.encode([one_line(text) for text in item_texts(items)], encode.max_seconds)
     names = FitOptions.__dataclass_fields__
     options = FitOptions(
         **{name: value for name, value in section.items() if name in names},

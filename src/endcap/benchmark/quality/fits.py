@@ -42,18 +42,18 @@ def fit_all(
     first of those.
     """
 
-    def run(name: str, seed: int, fit: Fit) -> Run:
+    def run(name: str, seed: int, fit: Fit, *, variant: bool = False) -> Run:
         kept = finished.load(name, seed)
         if kept is not None:
             progress(f"{name}, seed {seed}: kept from the run before")
-            return Run(name, seed, *kept)
+            return Run(name, seed, *kept, variant=variant)
         progress(f"{name}, seed {seed}: fitting")
         scorer, facts = fit()
         with Cost() as cost:
             slates = rank(scorer, split.test, split.item_ids, mask_seen=plan.mask_seen)
         facts |= cost.facts("rank")
         finished.save(name, seed, slates, facts)
-        return Run(name, seed, slates, facts)
+        return Run(name, seed, slates, facts, variant)
 
     def show(line: str) -> None:
         progress(f"  {line}")
@@ -76,7 +76,7 @@ def fit_all(
     return [
         *(run(name, options.seed, partial(fit_baseline, one, split, plan, show)) for name, one in baselines.items()),
         *(run(NAME, seed, fit) for seed, fit in fits.items()),
-        *(run(name, options.seed, fit) for name, fit in studied.items()),
+        *(run(name, options.seed, fit, variant=True) for name, fit in studied.items()),
     ]
 
 

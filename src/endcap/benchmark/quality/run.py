@@ -69,7 +69,7 @@ def run_quality(
     progress(f"{len(events):,} events, {len(split.item_ids):,} items; {len(split.test):,} users to judge")
     facts = describe(request, events, items, split)
     partial = PartialResults(request.out, {"data": facts, "params": params.model_dump(mode="json"), "options": options})
-    text, text_facts = encode_texts(items, params, text_cache, progress)
+    text, text_facts = encode_texts(items, split.train, params, text_cache, progress)
     plan = Plan(request.seeds, request.baselines, request.mask_seen, request.ablation, request.cold_start)
     runs = fit_all(split, text, options, plan, partial, progress)
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)

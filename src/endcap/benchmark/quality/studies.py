@@ -113,10 +113,14 @@ def _relearnt(
     second_stage: bool = True,
 ) -> tuple[Scorer, dict[str, Any]]:
     whole = model()
-    left = Silenced(whole.items, whole.model, whole.counts, whole.target_types, silent=silent)
+    left = Silenced(
+        whole.items, whole.model, whole.counts, whole.target_types, newcomers=options.newcomers, silent=silent
+    )  # fmt: skip
 
     def rank(_: datetime) -> Ranker | None:
-        return learn_ranker(split.known, split.validation_start, RankingOptions(seed=options.seed)) if second_stage else None
+        if not second_stage:
+            return None
+        return learn_ranker(split.known, split.validation_start, RankingOptions(seed=options.seed), muted=silent)
 
     with Cost() as cost:
         learn_blend(left, split.known, split.validation_start, split.test_start, options, FULL_HOLD, rank)

@@ -27,6 +27,7 @@ class Run:
     seed: int
     slates: Ints  # (U, K)
     facts: dict[str, Any]
+    variant: bool = False  # of our own fit of the same seed: held against that one, not against the mean of all seeds
 
 
 def summarise(runs: list[Run], ours: str | None, split: Split, confidence: Confidence, *, mask_seen: bool) -> dict[str, Any]:
@@ -34,19 +35,30 @@ def summarise(runs: list[Run], ours: str | None, split: Split, confidence: Confi
     learnt = split.known if split.learn_validation else split.train
     takers = takers_of(learnt.users, learnt.items, len(split.item_ids))
     people = len(np.unique(learnt.users))
+    measured = [measure(run.slates, split.test, split.cold, mask_seen=mask_seen) for run in runs]
+
+    def mean_of(name: str, seeds: set[int] | None = None) -> dict[str, Values]:
+        """Each user's mean over the seeds; None: all."""
+        own = [m for run, m in zip(runs, measured, strict=True) if run.model == name and (not seeds or run.seed in seeds)]
+        return {key: np.mean([each[key] for each in own], axis=0) for key in own[0]}
+
     values: dict[str, dict[str, Values]] = {}
+    leads: dict[str, dict[str, Values]] = {}
     models: dict[str, Any] = {}
     for name in dict.fromkeys(run.model for run in runs):
         own = [run for run in runs if run.model == name]
-        measured = [measure(run.slates, split.test, split.cold, mask_seen=mask_seen) for run in own]
-        values[name] = {key: np.mean([each[key] for each in measured], axis=0) for key in measured[0]}
+        values[name] = mean_of(name)
+        if ours and name != ours:
+            best = mean_of(ours, {run.seed for run in own} if own[0].variant else None)
+            leads[name] = {key: best[key] - value for key, value in values[name].items()}
         beyond = [beyond_accuracy(run.slates, takers, people) for run in own]
-        by_seed = {str(run.seed): {**means(m), **b} for run, m, b in zip(own, measured, beyond, strict=True)}
+        each = [m for run, m in zip(runs, measured, strict=True) if run.model == name]
+        by_seed = {str(run.seed): {**means(m), **b} for run, m, b in zip(own, each, beyond, strict=True)}
         models[name] = {
             "mean": {**means(values[name]), **{key: float(np.mean([each[key] for each in beyond])) for key in beyond[0]}},
             "seeds": by_seed, "spread": _spread(by_seed), "training": {str(run.seed): run.facts for run in own},
         }  # fmt: skip
-    _add_intervals(models, values, ours, length_groups(split.test), confidence)
+    _add_intervals(models, values, leads, length_groups(split.test), confidence)
     return models
 
 
@@ -63,7 +75,7 @@ def _spread(by_seed: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]
 
 
 def _add_intervals(
-    models: dict[str, Any], values: dict[str, dict[str, Values]], ours: str | None,
+    models: dict[str, Any], values: dict[str, dict[str, Values]], leads: dict[str, dict[str, Values]],
     groups: dict[str, npt.NDArray[np.bool_]], confidence: Confidence,
 ) -> None:  # fmt: skip
     """Every mean over users with its interval, all from the same drawn users."""
@@ -72,8 +84,7 @@ def _add_intervals(
         columns |= {(name, "intervals", key): value for key, value in own.items()}
         for group, inside in groups.items():
             columns |= {(name, f"history {group}", key): np.where(inside, own[key], np.nan) for key in BY_LENGTH}
-        if ours and name != ours:
-            columns |= {(name, "lead", key): values[ours][key] - value for key, value in own.items()}
+        columns |= {(name, "lead", key): value for key, value in leads.get(name, {}).items()}
     matrix = np.stack(list(columns.values()), axis=1)
     found = bootstrap_columns(matrix, confidence.samples, confidence.level, confidence.seed)
     for (name, kind, key), interval in zip(columns, found, strict=True):

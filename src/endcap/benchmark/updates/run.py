@@ -71,7 +71,9 @@ def run_updates(
         progress(f"note: {note}")
     facts = describe(request, shop)
     finished = PartialResults(request.out, {"data": facts, "params": params.model_dump(mode="json"), "options": options})
-    text, text_facts = encode_texts(shop.item_table(), params, cache / "text-vectors", progress)
+    text, text_facts = encode_texts(
+        shop.item_table(), shop.events.known_at(shop.weeks[0]), params, cache / "text-vectors", progress
+    )
     judged: list[Judged] = []
     if request.baselines:
         for name, baseline in all_baselines(options.recent_days, None).items():

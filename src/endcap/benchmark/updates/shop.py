@@ -18,6 +18,7 @@ from endcap.benchmark.item_table import ItemTable, read_items
 from endcap.benchmark.splits import Cases, make_cases
 from endcap.benchmark.tables import EventTable, read_events
 from endcap.data.features import FAR_FUTURE, Interactions, choose_targets, interactions_from_events, to_microseconds
+from endcap.data.item_text import one_line
 from endcap.data.shops import open_online_retail
 from endcap.errors import InputError
 from endcap.models.history import Floats
@@ -56,7 +57,7 @@ class WeeklyShop:
     def catalog(self, moment: datetime) -> pd.DataFrame:
         """The item table that a fit wants, of what was listed."""
         codes = self.listed(moment)
-        return pd.DataFrame({"item_id": self.events.item_ids[codes], "title": [self.texts[code] for code in codes]})
+        return pd.DataFrame({"item_id": self.events.item_ids[codes], "title": [one_line(self.texts[code]) for code in codes]})
 
     def text(self, text_IE: Floats | None, moment: datetime) -> Floats:
         """The text vectors of what was listed; nothing is known of texts: one column of zeros."""
