@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from endcap.benchmark.tables import NAMES, text_ids
+from endcap.benchmark.tables import NAMES, read_frame, text_ids
 from endcap.data.item_text import FIELDS, in_lines
-from endcap.data.table_files import read_table
 from endcap.errors import InputError
 
 WORD = re.compile(r"(?<![^\W_])[^\W\d_]{2,}(?![^\W_])")  # letters alone: "B004ZT0SSG" and "173 1 162" hold none
@@ -41,8 +40,7 @@ def read_items(path: Path | None, interacted: Iterable[str]) -> ItemTable:
     known = sorted({str(item) for item in interacted})
     if path is None:
         return ItemTable(tuple(known), ("",) * len(known), (), (), ())
-    frame = read_table(path).to_pandas()
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
+    frame = read_frame(path)
     key = next((name for name in NAMES["item"] if name in frame), None)
     if key is None:
         action = f"Name a column {' or '.join(NAMES['item'])}."

@@ -4,10 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from endcap.errors import InputError
+
+
+def check_out(out: Path | None, *inputs: Path | None) -> None:
+    """See, before any work, that the result can be written beside a picture and the finished parts.
+
+    Raises:
+        InputError: no .json, a folder, an input, or a place where nothing can be written.
+    """
+    if out is None:
+        return
+    if out.suffix != ".json":
+        raise InputError("is no .json file", field="out", value=str(out), action="Name it so; the picture lies beside as .png.")
+    try:
+        if any(path and out.resolve() == path.resolve() for path in inputs):
+            raise InputError("is one of the inputs", field="out", value=str(out), action="Name another file.")
+        if out.is_dir() or out.with_suffix(".png").is_dir() or out.with_suffix(".partial").is_file():
+            action = "It must be a file, with room for a .png and a folder .partial beside."
+            raise InputError("is taken", field="out", value=str(out), action=action)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=out.with_suffix(".partial").name):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror})", field="out", value=str(out), action="Name another place."
+        ) from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

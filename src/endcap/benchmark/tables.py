@@ -64,9 +64,7 @@ def read_events(path: Path) -> EventTable:
     Raises:
         InputError: unreadable, a column is missing, ids are null, times cannot be read, or no event is left.
     """
-    frame = read_table(path).to_pandas()
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
-    where = str(path)
+    where, frame = str(path), read_frame(path)
     columns = {role: name for role, names in NAMES.items() for name in names[::-1] if name in frame}
     for role in ("user", "item"):
         if role not in columns:
@@ -98,6 +96,28 @@ def read_events(path: Path) -> EventTable:
     prices = clean_prices(_lenient(frame, columns, "price"), len(frame))
     surfaces = surface_codes(frame[columns["surface"]] if "surface" in columns else None, len(frame))
     return EventTable(users, items, times, positions, types[keep], quantities, prices, surfaces, columns, tuple(warnings))
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """The rows of a file, columns named in lower case.
+
+    Raises:
+        InputError: unreadable, or two names differ in case alone.
+    """
+    return in_lower_case(read_table(path).to_pandas(), path)
+
+
+def in_lower_case(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The same rows, columns named in lower case.
+
+    Raises:
+        InputError: two names differ in case alone.
+    """
+    names = pd.Index([str(name).strip().lower() for name in frame.columns])
+    if names.has_duplicates:
+        twice = [str(name) for name, same in zip(frame.columns, names.duplicated(keep=False), strict=True) if same]
+        raise InputError("columns differ in case alone", field=str(path), value=twice, action="Keep one of them.")
+    return frame.set_axis(names, axis=1)
 
 
 def _lenient(frame: pd.DataFrame, columns: dict[str, str], role: str) -> pd.Series[Any]:
@@ -133,6 +153,9 @@ def read_times(column: pd.Series[Any], field: str) -> tuple[Ints, str]:
     Raises:
         InputError: a time is missing or is none.
     """
+    if pd.api.types.is_timedelta64_dtype(column) or pd.api.types.is_bool_dtype(column):
+        action = "Give datetimes, ISO 8601 texts, or seconds or days since 1970."
+        raise InputError("is no moment", field=field, value=str(column.dtype), action=action)
     if not pd.api.types.is_datetime64_any_dtype(column) and not pd.api.types.is_numeric_dtype(column):
         numbers = pd.to_numeric(column, errors="coerce")
         column = numbers if numbers.notna().sum() * 2 > len(numbers) else pd.to_datetime(
@@ -155,7 +178,7 @@ def _scaled(numbers: npt.NDArray[np.float64], field: str) -> tuple[Ints, str]:
     largest = np.abs(numbers).max()
     unit, scale = next(((name, factor) for limit, name, factor in NUMBER_UNITS if largest < limit), NANOSECONDS)
     if largest * scale > 2**62:
-        raise InputError("a time is too far away", field=field, value=largest, action="Give seconds since 1970.")
+        raise InputError("a time is too far away", field=field, value=float(largest), action="Give seconds since 1970.")
     return np.round(numbers * scale).astype(np.int64), unit
 
 
@@ -174,6 +197,11 @@ def _numbers(column: pd.Series[Any], field: str) -> npt.NDArray[np.float64]:
         value = f"row {int(np.isnan(numbers).argmax()) + 1}"
         raise InputError("positions are numbers", field=field, value=value, action="Number each user's events.")
     return numbers
+
+
+def describe_files(**paths: Path | None) -> dict[str, dict[str, str]]:
+    """The files by what they are for: name and checksum, without a path, which says nothing elsewhere."""
+    return {role: {"name": path.name, "sha256": sha256_of(path)} for role, path in paths.items() if path}
 
 
 def sha256_of(path: Path) -> str:

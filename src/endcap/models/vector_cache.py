@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from endcap.errors import ConfigError
+
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 WAIT_SECONDS = 60.0  # for another process that writes
@@ -60,7 +62,11 @@ class VectorCache:
         """Keep these; what is there already stays as it is."""
         if self.path is None or not vectors:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            action = "Make ENDCAP_HOME a folder that can be written."
+            raise ConfigError(f"cannot be made ({error.strerror})", field=str(self.path.parent), action=action) from error
         rows = [(key, vector.astype(np.float16).tobytes()) for key, vector in sorted(vectors.items())]
         try:
             self._insert(rows)

@@ -13,7 +13,7 @@ def weeks(start: datetime, end: datetime, days: float = WEEK_DAYS) -> list[tuple
     >>> [(a.day, b.day) for a, b in weeks(datetime(2011, 11, 1), datetime(2011, 11, 10))]
     [(1, 3), (3, 10)]
     """
-    length = timedelta(days=days)
+    length = min(timedelta(days=days), end - start)
     found = []
     while end > start:
         found.append((max(start, end - length), end))

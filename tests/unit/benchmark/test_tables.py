@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tests.fixtures.benchmark_files import write
 
-from endcap.benchmark.tables import read_events
+from endcap.benchmark.tables import read_events, read_times
 from endcap.data.features import TYPE_CODES
 from endcap.errors import InputError
 
@@ -95,3 +95,16 @@ def test_pieces_prices_and_surfaces_are_read_where_they_mean_something(tmp_path:
     bare = read_events(write(tmp_path / "g.parquet", user=["a"], item=["w"]))
     assert (bare.quantities.tolist(), bare.surfaces.tolist()) == ([1], [0])
     assert np.isnan(bare.prices).all()
+
+
+def test_columns_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    pd.DataFrame([["a", "b", "w"]], columns=["user", "User", "item"]).to_parquet(path)
+    with pytest.raises(InputError, match=r"differ in case alone.*'user', 'User'"):
+        read_events(path)
+
+
+def test_a_span_or_a_flag_is_no_time() -> None:
+    for column in (pd.Series(pd.to_timedelta([1, 2], unit="D")), pd.Series([True, False])):
+        with pytest.raises(InputError, match="no moment"):
+            read_times(column, "time")

@@ -6,7 +6,7 @@ user | user_id | shopper, rank | position. Numbers are taken as they are, texts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.benchmark.behaviour.case import Case, Side, time_cuts
+from endcap.benchmark.tables import in_lower_case, read_times, text_ids
 from endcap.data.features import column_microseconds
 from endcap.errors import InputError
 from endcap.models.behaviour_features import Features, place_features
@@ -46,10 +47,7 @@ def file_case(paths: Sequence[Path], items_path: Path | None = None) -> Case:
 
     rows = _standard(pd.concat([_read(path) for path in paths], ignore_index=True), ", ".join(path.name for path in paths))
     if items_path is not None:
-        about = _read(items_path).rename(columns={"item_id": "item"})
-        if "item" not in about:
-            raise InputError("has no column of items", field=str(items_path), value=list(about), action="Name it item_id.")
-        rows = rows.merge(about.astype({"item": str}).drop_duplicates("item"), on="item", how="left", suffixes=("", "_of_item"))
+        rows = rows.merge(_about_items(items_path, rows["item"]), on="item", how="left")
     times = column_microseconds(rows["time"])
     start, test = time_cuts(times)
     has_purchase = "purchase" in rows
@@ -78,13 +76,41 @@ def file_case(paths: Sequence[Path], items_path: Path | None = None) -> Case:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """The rows of a file, columns named in lower case, without those that are no numbers, texts or times.
+
+    Raises:
+        InputError: unreadable, or two names differ in case alone.
+    """
     import pandas as pd
 
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({error})", field=str(path), action="Give a parquet or CSV file.") from error
-    return frame[[column for column in frame if column and not str(column).startswith("Unnamed:")]]
+    frame = in_lower_case(frame[[column for column in frame if column and not str(column).startswith("Unnamed:")]], path)
+    return frame[[name for name in frame if not any(map(_is_list, frame[name]))]]
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str)
+
+
+def _about_items(path: Path, shown: pd.Series[Any]) -> pd.DataFrame:
+    """A row an item: `item`, and every further column with "_of_item" behind its name.
+
+    Raises:
+        InputError: no column of items, or not one of those that were shown.
+    """
+    frame = _read(path)
+    key = next((name for name in NAMES["item"] if name in frame), None)
+    if key is None:
+        raise InputError("has no column of items", field=str(path), value=list(frame), action="Name it item_id.")
+    ids = text_ids(frame[key], f"{path}: {key}")
+    about = frame.drop(columns=[name for name in NAMES["item"] if name in frame]).add_suffix("_of_item").assign(item=ids)
+    if not about["item"].isin(shown).any():
+        action = "Are these ids of another kind, or is it another shop's file?"
+        raise InputError("lists no item that was shown", field=str(path), value=(ids[0], shown.iloc[0]), action=action)
+    return about.drop_duplicates("item")
 
 
 def _standard(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -96,18 +122,40 @@ def _standard(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if missing or frame.empty:
         action = f"Columns: {', '.join(NEEDED)}; at least one row."
         raise InputError("lacks a column or rows", field=where, value=missing or 0, action=action)
-    rows = frame.rename(columns={old: name for name, old in found.items() if old})
-    try:
-        rows["time"] = pd.to_datetime(rows["time"], utc=True, format="ISO8601" if rows["time"].dtype == object else None)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"does not parse ({error})", field=f"{where}: time", action="Write times as ISO 8601.") from error
+    aliases = {one for options in NAMES.values() for one in options} - set(found.values())
+    rows = frame.drop(columns=[name for name in frame if name in aliases])  # a second name of an outcome would tell it
+    rows = rows.rename(columns={old: name for name, old in found.items() if old})
+    rows["time"] = pd.to_datetime(read_times(rows["time"], f"{where}: {found['time']}")[0], unit="us", utc=True)
+    rows["item"] = text_ids(rows["item"], f"{where}: {found['item']}")
     for name in ("click", "purchase"):
         if name in rows and not rows[name].isin([0, 1]).all():
             raise InputError(
                 "must be 0 or 1", field=f"{where}: {name}", value=rows[name].unique()[:5].tolist(), action="Mend it."
             )
-    rows = rows.drop(columns=[name for name in OF_THE_POLICY if name in rows]).astype({"item": str})
+    if "rank" in rows:
+        rows["rank"] = pd.to_numeric(rows["rank"], errors="coerce")
+        if rows["rank"].isna().any():
+            raise InputError(
+                "must be a number", field=f"{where}: {found['rank']}", value="a missing one or a text", action="Mend it."
+            )
+    told = [
+        name
+        for name in rows
+        if name not in NAMES and any(_same(rows[name], rows[task]) for task in ("click", "purchase") if task in rows)
+    ]
+    if told:
+        raise InputError(
+            "tells the outcome", field=where, value=told, action="Take these columns out: they are not known before."
+        )
+    rows = rows.drop(columns=[name for name in OF_THE_POLICY if name in rows])
     return rows.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _same(column: pd.Series[Any], outcome: pd.Series[Any]) -> bool:
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce")
+    return bool(outcome.nunique() > 1 and (numbers == outcome).all())
 
 
 def _features(rows: pd.DataFrame, counts: npt.NDArray[np.float64], frozen: ItemRates, past: npt.NDArray[np.bool_]) -> Features:

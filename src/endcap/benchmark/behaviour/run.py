@@ -22,8 +22,9 @@ from endcap.benchmark.behaviour.files import file_case
 from endcap.benchmark.behaviour.peers import Predictions, lightgbm_trees, one_rate, popularity_prior
 from endcap.benchmark.behaviour.shop import simulated_case
 from endcap.benchmark.measuring import Cost, surroundings
-from endcap.benchmark.result_file import write_json
+from endcap.benchmark.result_file import check_out, write_json
 from endcap.config import Params
+from endcap.errors import InputError
 from endcap.evaluation.calibration import brier_scores, calibration_error, log_losses, reliability
 from endcap.evaluation.significance import clustered_bootstrap
 from endcap.models.behaviour import BehaviourModel
@@ -48,6 +49,8 @@ def run(
 
     `add`: cases of other names that `out` already holds are kept.
     """
+    check_out(out, *files, items)
+    earlier = _cases_of(out) if out and add else []
     read = file_case(files, items) if files else None
     cases: list[dict[str, Any]] = []
     for seed in range(1, seeds + 1):
@@ -58,7 +61,7 @@ def run(
         result = {"what": "behaviour", "date": f"{datetime.now(UTC):%Y-%m-%d}", **surroundings(), "cases": cases}
         result["versions"]["lightgbm"] = importlib.metadata.version("lightgbm")
         if out:
-            kept = [one for one in _cases_of(out) if one["name"] != case.name] if add else []
+            kept = [one for one in earlier if one["name"] != case.name]
             write_json(out, result | {"cases": kept + cases})
             firsts = {one["name"]: one for one in reversed(kept + cases)}
             draw_reliability(list(firsts.values()), out.with_suffix(".png"))
@@ -66,8 +69,22 @@ def run(
 
 
 def _cases_of(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else []
-    return found
+    """The cases of an earlier result; none where there is no file.
+
+    Raises:
+        InputError: it is no result of this benchmark.
+    """
+    if not path.exists():
+        return []
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        if all({"name", "tasks", "rows"} <= one.keys() for one in found):
+            return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(
+        "is no result of this benchmark", field="out", value=str(path), action="Name another file, or leave out --add."
+    )
 
 
 def compare(case: Case, seed: int, progress: Progress = silent) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from endcap.benchmark.quality.chart import draw
 from endcap.benchmark.quality.fits import Plan, fit_all
 from endcap.benchmark.quality.ours import NAME
 from endcap.benchmark.quality.summary import summarise
-from endcap.benchmark.result_file import write_json
+from endcap.benchmark.result_file import check_out, write_json
 from endcap.benchmark.splits import LEAVE_ONE_OUT, Split, by_time, leave_one_out, sample
-from endcap.benchmark.tables import EventTable, read_events, read_times, sha256_of
+from endcap.benchmark.tables import EventTable, describe_files, read_events, read_times
 from endcap.benchmark.texts import encode_texts
 from endcap.config import Params
 from endcap.errors import InputError
@@ -92,6 +92,10 @@ def check(request: Request) -> None:
     Raises:
         InputError: names what cannot.
     """
+    check_out(request.out, request.interactions, request.items)
+    if request.split_at is not None and request.protocol == LEAVE_ONE_OUT:
+        action = "Use --protocol time, or leave it out."
+        raise InputError("means nothing without times", field="split-at", value=request.split_at, action=action)
     if not request.seeds and not request.baselines:
         raise InputError("nothing to fit", field="seeds", value=0, action="Give at least one seed, or the baselines.")
     if (request.ablation or request.cold_start) and not request.seeds:
@@ -106,7 +110,7 @@ def make_split(request: Request, events: EventTable, items: ItemTable, params: P
     if request.protocol == LEAVE_ONE_OUT:
         split = leave_one_out(events, items.item_ids)
     else:
-        at = _moment(request.split_at) if request.split_at else None
+        at = _moment(request.split_at) if request.split_at is not None else None
         split = by_time(events, items.item_ids, at, params.prepare.validation_days)
     if not len(split.test):
         raise InputError("nobody can be judged", field="test users", value=0, action="Give an earlier --split-at.")
@@ -114,13 +118,17 @@ def make_split(request: Request, events: EventTable, items: ItemTable, params: P
 
 
 def _moment(text: str) -> datetime:
-    times, _ = read_times(pd.Series([text]), "split_at")
+    try:
+        times, _ = read_times(pd.Series([text]), "split-at")
+    except InputError as error:
+        action = "Give a moment as the file writes its times."
+        raise InputError("is no moment", field="split-at", value=text, action=action) from error
     return pd.Timestamp(int(times[0]), unit="us", tz="UTC").to_pydatetime()
 
 
 def describe(request: Request, events: EventTable, items: ItemTable, split: Split) -> dict[str, Any]:
     """What was judged on what: protocol, sizes, files by name and checksum, columns. No paths: they say nothing elsewhere."""
-    files = {path.name: sha256_of(path) for path in (request.interactions, request.items) if path}
+    files = describe_files(interactions=request.interactions, items=request.items)
     cold = split.cold
     return {
         "protocol": {

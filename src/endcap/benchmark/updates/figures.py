@@ -45,7 +45,7 @@ def figures(judged: list[Judged], shop: WeeklyShop, confidence: Confidence) -> d
         own = [one for one in judged if one.model == name]
         models[name] = {
             "mean": {metric: _mean_of_weeks(table[name][metric]) for metric in METRICS},
-            "by_week": {metric: _by_week(table[name][metric]) for metric in (*METRICS, POPULAR_METRIC)},
+            "by_week": {metric: _by_week(table[name][metric], len(shop.weeks)) for metric in (*METRICS, POPULAR_METRIC)},
             "intervals": {metric: interval(table[name][metric], confidence) for metric in METRICS},
             "seeds": _by_seed(own, shop), "seconds": _costs(own),
         }  # fmt: skip
@@ -127,8 +127,9 @@ def _mean_of_weeks(values: pd.Series[Any]) -> float | None:
     return float(means.mean()) if len(means) else None
 
 
-def _by_week(values: pd.Series[Any]) -> list[float | None]:
-    means = values.groupby(level="week").mean()
+def _by_week(values: pd.Series[Any], weeks: int) -> list[float | None]:
+    """(weeks,) means; None where nobody came."""
+    means = values.groupby(level="week").mean().reindex(range(weeks))
     return [None if value != value else float(value) for value in means]
 
 

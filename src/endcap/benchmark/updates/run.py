@@ -18,8 +18,8 @@ import numpy as np
 from endcap.benchmark.baselines import Baseline, all_baselines
 from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
-from endcap.benchmark.result_file import write_json
-from endcap.benchmark.tables import sha256_of
+from endcap.benchmark.result_file import check_out, write_json
+from endcap.benchmark.tables import describe_files
 from endcap.benchmark.texts import encode_texts
 from endcap.benchmark.updates.chart import draw_updates
 from endcap.benchmark.updates.figures import Judged, figures
@@ -100,6 +100,7 @@ def check(request: Request) -> None:
     Raises:
         InputError: names what is not.
     """
+    check_out(request.out, request.interactions, request.items)
     unknown = sorted(set(request.strategies) - set(STRATEGIES))
     if unknown:
         action = f"Known: {', '.join(STRATEGIES)}."
@@ -121,7 +122,7 @@ def read_shop(request: Request, data_dir: Path | None, cache: Path) -> WeeklySho
 
 def describe(request: Request, shop: WeeklyShop) -> dict[str, Any]:
     """What was judged on what. No paths: they say nothing elsewhere."""
-    files = {path.name: sha256_of(path) for path in (request.interactions, request.items) if path}
+    files = describe_files(interactions=request.interactions, items=request.items)
     return {
         "protocol": {
             "name": "weekly", "start": shop.weeks[0].isoformat(), "weeks": [week.date().isoformat() for week in shop.weeks],

@@ -117,7 +117,11 @@ def online_retail(data_dir: Path | None, cache: Path, start: datetime, weeks: in
 def week_starts(start: datetime, weeks: int) -> tuple[datetime, ...]:
     """Starts of so many weeks in a row."""
     aware = start if start.tzinfo else start.replace(tzinfo=UTC)
-    return tuple(aware + week * WEEK for week in range(weeks))
+    try:
+        return tuple(aware + week * WEEK for week in range(weeks + 1))[:weeks]
+    except OverflowError as error:
+        value = (aware.date().isoformat(), weeks)
+        raise InputError("weeks beyond the calendar", field="start, weeks", value=value, action="Give fewer.") from error
 
 
 def first_seen(events: Interactions) -> Ints:
@@ -143,6 +147,9 @@ def _checked(shop: WeeklyShop) -> WeeklyShop:
     times = shop.events.times_us
     first, last = to_microseconds(shop.weeks[0]), to_microseconds(shop.weeks[-1])
     if times.min() < first and times.max() >= last:
+        if not any(len(shop.cases(week)) for week in shop.weeks):
+            value = (shop.weeks[0].date().isoformat(), len(shop.weeks))
+            raise InputError("nobody buys in these weeks", field="start, weeks", value=value, action="Give other weeks.")
         return shop
     spans = [str(np.datetime64(int(moment), "us")) for moment in (times.min(), times.max())]
     raise InputError(

@@ -80,10 +80,34 @@ def test_the_future_does_not_change_what_was_known(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.test.features.values, two.test.features.values)
 
 
+def test_a_second_name_of_an_outcome_or_a_copy_of_it_tells_nothing(tmp_path: Path) -> None:
+    rows = _rows()
+    case = file_case([_file(tmp_path, rows.assign(clicked=rows["click"]))])
+    assert not [name for name in case.before.features.names if "click" in name and name != "item_click_rate"]
+    with pytest.raises(InputError, match=r"tells the outcome.*bought"):
+        file_case([_file(tmp_path, rows.assign(bought=rows["click"].astype(float)))])
+
+
+def test_times_may_be_seconds_and_none_may_be_missing(tmp_path: Path) -> None:
+    rows = _rows()
+    case = file_case([_file(tmp_path, rows)])
+    seconds = pd.to_datetime(rows["timestamp"], utc=True).astype("datetime64[s, UTC]").astype("int64")
+    again = file_case([_file(tmp_path, rows.assign(timestamp=seconds))])
+    np.testing.assert_allclose(again.before.features.values, case.before.features.values)
+    with pytest.raises(InputError, match="times are missing"):
+        file_case([_file(tmp_path, rows.assign(timestamp=pd.to_datetime(rows["timestamp"], utc=True).where(rows.index > 3)))])
+
+
+def test_items_of_another_shop_are_refused(tmp_path: Path) -> None:
+    about = pd.DataFrame({"item_id": ["x1", "x2"], "size": [1, 2]})
+    with pytest.raises(InputError, match="lists no item that was shown"):
+        file_case([_file(tmp_path, _rows())], _file(tmp_path, about, "items.csv"))
+
+
 def test_items_bring_columns(tmp_path: Path) -> None:
     about = pd.DataFrame({"item_id": [*range(8), 0], "size": [*range(8), 9], "colour": ["red", "blue"] * 4 + ["red"]})
     case = file_case([_file(tmp_path, _rows())], _file(tmp_path, about, "items.csv"))
-    assert {"size", "colour=red"} <= set(case.before.features.names)
+    assert {"size_of_item", "colour_of_item=red"} <= set(case.before.features.names)
     assert len(case.before.outcomes) + len(case.test.outcomes) == 1500
 
 

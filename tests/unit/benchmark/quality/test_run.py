@@ -47,7 +47,7 @@ def test_every_model_is_in_the_file_and_the_picture_lies_beside(shop: Path, resu
     assert not (shop.parent / "R.partial").exists()
     assert written["data"] | {"files": 0, "notes": 0} == result["data"] | {"files": 0, "notes": 0}
     assert (written["data"]["users"], written["data"]["items"], written["data"]["interactions"]) == (24, 16, 144)
-    assert list(written["data"]["files"]) == ["interactions.parquet"]
+    assert written["data"]["files"]["interactions"]["name"] == "interactions.parquet"
     assert str(shop.parent) not in (shop.parent / "R.json").read_text()  # no paths of this machine
     assert {"versions", "commit", "machine", "date", "seconds"} <= set(written)
 
@@ -119,6 +119,23 @@ def test_finished_parts_of_other_inputs_or_torn_ones_are_not_taken(tmp_path: Pat
     (path,) = (tmp_path / "R.partial").iterdir()
     path.write_bytes(path.read_bytes()[:60])
     assert one.load("TIFU-kNN", 1) is None
+
+
+def test_finished_parts_are_of_these_very_files_whatever_their_names(tmp_path: Path, params: Params) -> None:
+    """Interactions and items of one name must not hide each other."""
+    identities = []
+    for number in (1, 2):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / "items").mkdir(exist_ok=True)
+        shop = group_shop(tmp_path / f"{number}", length=5 + number).rename(tmp_path / f"{number}" / "data.parquet")
+        items = write(tmp_path / "items" / "data.parquet", item=[f"i{group}{place}" for group in (0, 1) for place in range(8)])
+        request = Request(shop, items, "leave-one-out")
+        events = quality.read_events(shop)
+        table = quality.read_items(items, events.items)
+        facts = quality.describe(request, events, table, quality.make_split(request, events, table, params))
+        identities.append(facts["data"]["files"])
+    assert identities[0]["items"] == identities[1]["items"]
+    assert identities[0]["interactions"]["sha256"] != identities[1]["interactions"]["sha256"]
 
 
 def test_by_time_judges_newcomers_and_new_items_by_their_text(tmp_path: Path, params: Params) -> None:

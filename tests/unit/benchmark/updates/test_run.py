@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from tests.fixtures.benchmark_files import group_shop
+from tests.fixtures.benchmark_files import group_shop, write
 from typer.testing import CliRunner
 
 from endcap.benchmark.updates import strategies
@@ -55,6 +56,20 @@ def test_every_model_is_in_the_file_and_the_picture_lies_beside(shop: Path, resu
     assert str(shop.parent) not in (shop.parent / "R.json").read_text()  # no paths of this machine
     assert written["protocol"] == result["protocol"]
     assert {"versions", "commit", "machine", "date", "seconds", "hyper_parameters"} <= set(written)
+
+
+def test_a_week_without_buyers_has_no_figures_and_keeps_its_place(shop: Path, params: Params, tmp_path: Path) -> None:
+    events = pd.read_parquet(shop)
+    day = (START - datetime(1970, 1, 1, tzinfo=UTC)).days
+    gap = events[(events["timestamp"] < day + 7) | (events["timestamp"] >= day + 14)]
+    asked = request(write(tmp_path / "gap.parquet", **gap.to_dict("list")), strategies=(FROZEN,), out=tmp_path / "R.json")
+    found = run_updates(asked, params, TINY, None, tmp_path)
+    for model in found["models"].values():
+        first, none, last = model["by_week"]["recall@20"]
+        assert none is None
+        assert first is not None
+        assert last is not None
+    assert (tmp_path / "R.png").stat().st_size > 5_000
 
 
 def test_all_strategies_begin_with_one_model(result: dict[str, Any]) -> None:

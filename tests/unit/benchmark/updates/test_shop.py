@@ -79,3 +79,13 @@ def test_online_retail_is_cleaned_and_named_as_of_each_week(tmp_path: Path) -> N
     assert len(shop.events) == 6
     assert shop.texts == ("MUG", "CUP", "JUG")
     assert [len(shop.listed(week)) for week in shop.weeks] == [2, 3]
+
+
+def test_weeks_without_a_buyer_or_beyond_the_calendar_are_named(tmp_path: Path) -> None:
+    days = [START - timedelta(days=3), START - timedelta(days=2), START + timedelta(days=1)]
+    kinds = ["purchase", "purchase", "view"]
+    path = write(tmp_path / "e.parquet", user=["ann", "bob", "ann"], item=["mug", "cup", "mug"], timestamp=days, type=kinds)
+    with pytest.raises(InputError, match="nobody buys in these weeks"):
+        from_files(path, None, START, 1)
+    with pytest.raises(InputError, match="beyond the calendar"):
+        from_files(path, None, START, 1_000_000)
