@@ -22,8 +22,8 @@ class FitOptions:
     id_dropout: float = 0.15
     loss: str = "sampled"
     negatives: int = 1024
-    negative_sampling: str = "uniform"
-    logq: bool = False
+    negative_sampling: str = "popularity"
+    logq: bool = True
     augment: Augment = Augment()  # noqa: RUF009 -- frozen
     adversarial: float = 0.0
     learning_rate: float = 0.003

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,33 @@ def test_a_pickle_is_found_whatever_its_name(package: Path, name: str) -> None:
 
     assert not result.passed
     assert name in result.observed
+
+
+CLOSURE = """
+import sys
+sys.path = [sys.argv[1], *[path for path in sys.path if "/src" not in path]]
+import endcap.models.model_files
+print("\\n".join(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "endcap"))
+"""
+
+
+def test_what_the_carried_code_imports_travels_or_is_required(package: Path) -> None:
+    code = package / "code"
+    done = subprocess.run([sys.executable, "-c", CLOSURE, str(code)], capture_output=True, text=True, check=True)
+    files = [Path(line) for line in done.stdout.split()]
+    assert len(files) > 10
+    assert all(file.is_relative_to(code) for file in files)
+    trees = [ast.parse(file.read_text()) for file in [*files, package / "served_model.py"]]
+    told = [node for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]  # when loaded
+    names = {
+        name for node in told for name in ([node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+    }
+    tops = {str(name).split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"endcap"}
+    distributions = packages_distributions()
+    required = {line.split("==")[0].lower() for line in (package / "requirements.txt").read_text().split()}
+    assert {top for top in tops if not {one.lower() for one in distributions[top]} & required} == set()
+    for name in ("config", "data.versions", "data.dvc_store"):  # not needed by a model, but whoever opens them finds them whole
+        subprocess.run([sys.executable, "-c", CLOSURE + f"import endcap.{name}", str(code)], check=True, capture_output=True)
 
 
 def test_no_training_code_travels_with_the_model(package: Path) -> None:

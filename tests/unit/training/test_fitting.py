@@ -180,7 +180,9 @@ def test_one_item_and_one_shopper_make_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective("softmax"), Objective("sampled", 8), Objective("gbce", 8)], ids=lambda o: o.loss
+    "objective",
+    [Objective("softmax"), Objective("sampled", 8), Objective("sampled", 8, "popularity", logq=True), Objective("gbce", 8)],
+    ids=["softmax", "sampled", "sampled by popularity", "gbce"],
 )
 def test_every_loss_learns(objective: Objective) -> None:
     network, sequences, questions = network_and_training()
