@@ -76,15 +76,16 @@ def _cases_of(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
+    action = "Name another file, or leave out --add."
     try:
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        if all({"name", "tasks", "rows"} <= one.keys() for one in found):
-            return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise InputError(
-        "is no result of this benchmark", field="out", value=str(path), action="Name another file, or leave out --add."
-    )
+        known = all({"name", "tasks", "rows"} <= one.keys() for one in found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"cannot be read as a result ({type(error).__name__}: {error})"
+        raise InputError(what, field="out", value=str(path), action=action) from error
+    if not known:
+        raise InputError("is of another benchmark, or too old", field="out", value=str(path), action=action)
+    return found
 
 
 def compare(case: Case, seed: int, progress: Progress = silent) -> dict[str, Any]:

@@ -80,6 +80,18 @@ def test_the_future_does_not_change_what_was_known(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.test.features.values, two.test.features.values)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{torn", "JSONDecodeError"), ('{"models": {}}', "KeyError"), ('{"cases": [{"name": "old"}]}', "too old")],
+)
+def test_what_cannot_be_added_to_is_said_before_any_work(tmp_path: Path, content: str, says: str) -> None:
+    out = tmp_path / "result.json"
+    out.write_text(content)
+    with pytest.raises(InputError, match=says):
+        run(load_params(), [tmp_path / "never read.parquet"], None, 1, out=out, add=True)
+    assert out.read_text() == content
+
+
 def test_a_second_name_of_an_outcome_or_a_copy_of_it_tells_nothing(tmp_path: Path) -> None:
     rows = _rows()
     case = file_case([_file(tmp_path, rows.assign(clicked=rows["click"]))])
