@@ -1,8 +1,8 @@
-"""The vectors of a benchmark's item texts, and what they cost."""
+"""The vectors of a benchmark's item texts, and what they cost; how they are read is said in params.yaml."""
 
 from __future__ import annotations
 
-import time
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from endcap.benchmark.item_table import ItemTable
 from endcap.benchmark.measuring import Cost
 from endcap.config import Params
 from endcap.data.features import Interactions
-from endcap.errors import InputError
+from endcap.data.item_text import one_line
 from endcap.models.history import Floats
-from endcap.models.text_space import TextSpace, fit_space, raw_space
+from endcap.models.text_space import ENCODER, raw_space
 from endcap.progress import Progress, spaced
-from endcap.training.field_weights import weigh_fields
-from endcap.training.text.objectives import Ints, neighbour_pairs
+from endcap.training.text.adaptation import adapt_encoder, adaptation_key
+from endcap.training.text.objectives import AdaptOptions, Ints, neighbour_pairs
+from endcap.training.text_vectors import learn_space, reader
 
 
 def encode_texts(
@@ -26,41 +27,45 @@ def encode_texts(
 ) -> tuple[Floats | None, dict[str, Any]]:
     """(I, E) vectors of the items' texts and what that cost; None where no item has text.
 
-    `learnt`: what may be learnt from, over the vocabulary of `items`; it says how the fields weigh, if they are to.
+    `learnt`: what may be learnt from, over the vocabulary of `items`; it teaches the encoder and says how the fields weigh,
+    if they are to. `cache` keeps vectors and adapted encoders between runs.
 
     Raises:
-        InputError: time ran out.
+        TrainingError: time ran out, or the encoder cannot learn from these texts.
+        ConfigError: the encoder cannot be loaded, or cannot learn this way.
     """
     if not any(items.texts):
         return None, {}
-    knobs, show = params.encode, spaced(progress)
-    space, ends = raw_space(knobs.model, knobs.max_tokens, knobs.max_chunks), time.monotonic() + knobs.max_seconds
-
-    def read(space: TextSpace, texts: list[str]) -> Floats:
-        rest = ends - time.monotonic()
-        vectors, left = space.encode(texts, knobs.batch_size, cache, rest, lambda done: show(f"{done:,} texts encoded"))
-        if left:
-            action = "Run again: the texts done so far are cached; or raise encode.max_seconds in params.yaml."
-            raise InputError(
-                f"time ran out with {left:,} texts not encoded",
-                field="encode.max_seconds",
-                value=knobs.max_seconds,
-                action=action,
-            )
-        return vectors
-
-    whitened = knobs.whitening == "pca"
-    with Cost() as cost:
-        if knobs.fields == "weighed":
-            raw, (texts, pairs_P2) = space, lessons(items, learnt)
-            space = weigh_fields(raw, texts, pairs_P2, lambda plain: read(raw, plain), params.train.seed, whitened=whitened)
-        vectors = read(space, list(items.texts))
-    if whitened and (whitening := fit_space(space, vectors, knobs.dims).whitening):
-        vectors = whitening.apply(vectors)
-    facts = {"model": knobs.model, "whitening": knobs.whitening, "dimensions": int(vectors.shape[1])}
+    knobs = params.encode
+    facts: dict[str, Any] = {"model": knobs.model, "whitening": knobs.whitening, "adapt": params.adapt.method}
+    with tempfile.TemporaryDirectory() as scratch, Cost() as cost:
+        adapted = None
+        if params.adapt.method != "none":
+            adapted = taught_encoder(items, learnt, params, cache or Path(scratch), progress)
+            facts["peft"] = params.adapt.peft
+        raw = raw_space(knobs.model, knobs.max_tokens, knobs.max_chunks, adapted)
+        read = reader(knobs, cache, progress)
+        space, vectors = learn_space(raw, items.texts, lambda: lessons(items, learnt), knobs, read, params.train.seed)
+    facts |= {"dimensions": int(vectors.shape[1])}
     if knobs.fields == "weighed":
         facts["field_weights"] = dict(zip(items.text_columns, space.field_weights, strict=False))
     return vectors, cost.facts("encode") | facts
+
+
+def taught_encoder(items: ItemTable, learnt: Interactions, params: Params, folder: Path, progress: Progress) -> Path:
+    """Where the adapted encoder lies; one that was taught the same before is used again, one that was cut goes on."""
+    texts, pairs_P2 = lessons(items, learnt)
+    options = AdaptOptions(**params.adapt.model_dump())
+    plain = [one_line(text) for text in texts if text.strip()]
+    place = np.cumsum([bool(text.strip()) for text in texts]) - 1
+    lesson = (params.encode.model, plain, place[pairs_P2], options)
+    target = folder / f"adapted-{adaptation_key(*lesson)[:16]}"
+    if not (target / ENCODER).is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        checkpoint = target / "checkpoint.safetensors"
+        adapt_encoder(*lesson, target / ENCODER, checkpoint, spaced(progress))
+        checkpoint.unlink(missing_ok=True)
+    return target
 
 
 def lessons(items: ItemTable, learnt: Interactions) -> tuple[list[str], Ints]:

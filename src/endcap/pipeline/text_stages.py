@@ -6,19 +6,16 @@ An update changes neither the encoder nor the whitening of its parent: the space
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.data.item_text import one_line
-from endcap.errors import TrainingError
 from endcap.pipeline.stages import read_json, write_json
 from endcap.progress import Progress, silent, spaced
 
 if TYPE_CHECKING:
     from endcap.config import Params
     from endcap.models.text_space import TextSpace
-    from endcap.models.vector_cache import Floats
     from endcap.training.text.objectives import Ints
 
 MARKER = "adapted.json"  # says what was done, also when that is nothing
@@ -75,38 +72,14 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     import pandas as pd
     from safetensors.numpy import save_file
 
-    from endcap.models.text_space import fit_space
-    from endcap.training.field_weights import weigh_fields
+    from endcap.training.text_vectors import learn_space, reader
 
     items = pd.read_parquet(root / "work" / "prepared" / "items.parquet", columns=["item_id", "text"])
-    options = params.encode
-    space, fixed = _space(root, params)
-    show = spaced(progress)
-    ends = time.monotonic() + options.max_seconds
-
-    def read(space: TextSpace, texts: list[str]) -> Floats:
-        def told(done: int) -> None:
-            show(f"{done:,} of {len(texts):,} texts encoded")
-
-        vectors, left = space.encode(texts, options.batch_size, cache, ends - time.monotonic(), told)
-        if left:
-            again = "Run the stage again: the texts done so far are cached by content, and it goes on from there; or raise"
-            raise TrainingError(
-                f"time ran out with {left} of {len(texts)} texts not encoded",
-                field="encode.max_seconds",
-                value=options.max_seconds,
-                action=f"{again if cache else 'Raise'} encode.max_seconds in params.yaml.",
-            )
-        return vectors
-
-    if options.fields == "weighed" and not fixed:
-        texts, pairs_P2 = _lessons(root)
-        raw, whitened = space, options.whitening == "pca"
-        space = weigh_fields(raw, texts, pairs_P2, lambda plain: read(raw, plain), params.train.seed, whitened=whitened)
-    vectors = read(space, items["text"].tolist())
-    if options.whitening == "pca" and not fixed:
-        space = fit_space(space, vectors, options.dims)
-        vectors = space.whitening.apply(vectors) if space.whitening else vectors
+    texts, (space, fixed), read = items["text"].tolist(), _space(root, params), reader(params.encode, cache, progress)
+    if fixed:
+        vectors = read(space, texts)
+    else:
+        space, vectors = learn_space(space, texts, lambda: _lessons(root), params.encode, read, params.train.seed)
     target, says = root / "work" / "encoded", vectors.any(axis=1)
     shutil.rmtree(target, ignore_errors=True)
     space.save(target)
@@ -115,7 +88,7 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     write_json(target / "items.json", items["item_id"].tolist())
     silent_items = int(len(items) - says.sum())
     facts = {"items": len(items), "dimensions": int(vectors.shape[1]), "without_text": silent_items}
-    return facts | ({"field_weights": list(space.field_weights)} if options.fields == "weighed" else {})
+    return facts | ({"field_weights": list(space.field_weights)} if params.encode.fields == "weighed" else {})
 
 
 def _space(root: Path, params: Params) -> tuple[TextSpace, bool]:

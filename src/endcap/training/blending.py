@@ -25,7 +25,7 @@ from endcap.training.examples import Example, Examples, pack
 
 STEPS = 40
 SEEN = 10  # places of a slate that a shopper looks at
-MIXES = (*((share, 1.0) for share in (0.35, 0.2, 0.5, 0.7, 0.1, 1.0, 2.0, 0.0)), (1.0, 0.0))  # the likeliest first
+MIXES = (*((share, 1.0) for share in (0.35, 0.2, 0.5, 0.7, 0.1, 1.0, 2.0, 5.0, 10.0, 0.0)), (1.0, 0.0))  # the likeliest first
 HOLDS = (10.0, 3.0, 1.0, 0.3, 30.0, 100.0)  # of an update, by shoppers; the likeliest first
 FEW = 20  # shoppers of a half: with fewer there is nothing to choose by
 PAIR_HOLD = 0.1  # there are many more pairs than shoppers
@@ -42,6 +42,18 @@ class Problem:
     bought: Tensor  # (N,) whether the shopper bought the item before
     scale: Tensor  # (S, 1) root mean square of each signal
     hold: float  # divided by U: how strongly weights are held to their start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What a mix of the stages is judged by: N candidates of some shoppers, flat."""
+
+    first: Floats  # (N,) the first stage's scores
+    second: Floats  # (N,) the second stage's
+    taken: npt.NDArray[np.bool_]  # (N,)
+    new: npt.NDArray[np.bool_]  # (N,) whether the shopper did not have the item before
+    shopper: npt.NDArray[np.int64]  # (N,) ascending
+    shoppers: int
 
 
 def learn_weights(examples: Examples, start: Floats, hold: float) -> Floats:
@@ -116,9 +128,18 @@ def place_all(problem: Problem, start: Tensor, repeats: Tensor) -> Tensor:
     return weights
 
 
-def choose_mix(examples: Examples, weights: Floats) -> tuple[float, float]:
-    """How the first stage's score (by `weights`) and the second stage's weigh: the first of MIXES that is not surely worse."""
-    return MIXES[_first_of_the_best([shown_gains(examples, weights, mix) for mix in MIXES])]
+def choose_mix(standings: Sequence[Standing]) -> tuple[float, float]:
+    """How the first stage's score and the second stage's weigh: the first of MIXES that is not surely worse."""
+    before = np.cumsum([0, *(one.shoppers for one in standings)])
+    everybody = Standing(
+        np.concatenate([one.first for one in standings]),
+        np.concatenate([one.second for one in standings]),
+        np.concatenate([one.taken for one in standings]),
+        np.concatenate([one.new for one in standings]),
+        np.concatenate([one.shopper + start for one, start in zip(standings, before, strict=False)]),
+        int(before[-1]),
+    )
+    return MIXES[_first_of_the_best([shown_gains(everybody, mix) for mix in MIXES])]
 
 
 def choose_hold(examples: Sequence[Example], start: Floats, mix: tuple[float, float]) -> float:
@@ -131,20 +152,24 @@ def choose_hold(examples: Sequence[Example], start: Floats, mix: tuple[float, fl
 
     def gains(hold: float) -> npt.NDArray[np.float64]:
         sides = zip(halves, halves[::-1], strict=True)
-        return np.concatenate([shown_gains(other, learn_weights(one, start, hold), mix) for one, other in sides])
+        return np.concatenate([shown_gains(stand(other, learn_weights(one, start, hold)), mix) for one, other in sides])
 
     return HOLDS[_first_of_the_best([gains(hold) for hold in HOLDS])]
 
 
-def shown_gains(examples: Examples, weights: Floats, mix: tuple[float, float]) -> npt.NDArray[np.float64]:
+def stand(examples: Examples, weights: Floats) -> Standing:
+    """How each stage scores the candidates, the first by `weights`."""
+    first = ((examples.signals @ torch.from_numpy(weights)) * examples.context[examples.shopper]).sum(dim=1).numpy()
+    taken, new = examples.taken.numpy() > 0, examples.signals[:, BOUGHT].numpy() <= 0
+    return Standing(first, examples.ranked.numpy(), taken, new, examples.shopper.numpy(), len(examples.context))
+
+
+def shown_gains(standing: Standing, mix: tuple[float, float]) -> npt.NDArray[np.float64]:
     """(U,) what each shopper adds to what shoppers would see: NDCG@10 over all candidates plus NDCG@10 over those that the
     shopper did not have, each a mean over shoppers.
     """
-    about = examples.context[examples.shopper]
-    first = ((examples.signals @ torch.from_numpy(weights)) * about).sum(dim=1).numpy()
-    scores, shopper = mix[0] * first + mix[1] * examples.ranked.numpy(), examples.shopper.numpy()
-    taken, new = examples.taken.numpy() > 0, examples.signals[:, BOUGHT].numpy() <= 0
-    size = len(examples.context)
+    scores = mix[0] * standing.first + mix[1] * standing.second
+    taken, new, shopper, size = standing.taken, standing.new, standing.shopper, standing.shoppers
     both = (ndcgs(scores, taken, shopper, size), ndcgs(scores[new], taken[new], shopper[new], size))
     everything, fresh = (np.nan_to_num(one) / max(np.isfinite(one).sum(), 1) for one in both)
     return np.asarray(everything + fresh)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
-from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights
+from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights, stand
 from endcap.training.counting import count
 from endcap.training.examples import Example, make_examples, pack
 from endcap.training.guard import guarded
@@ -37,7 +39,8 @@ from endcap.training.trainer import train
 from endcap.training.weeks import weeks
 
 ITEM_COLUMNS = ("item_id", "title", "category", "brand", "price", "available_from", "seen_in_training")
-MAX_PERIOD_USERS = 2000
+SLICE_USERS = 2_000  # that a slice of the validation days is learnt from, at most
+JUDGES = 10_000  # that choose how the stages mix, at most: a thousand cannot tell a third of a stage from the whole of it
 FULL_HOLD = 1.0  # blend weights of a full fit are held to those it starts from as by so many shoppers
 REPORTED_K = 10
 
@@ -152,32 +155,35 @@ def learn_blend(
     They are held to those that they start from as by `hold` shoppers; None: the days themselves say how strongly.
 
     `rank` (of a full fit) learns the second stage up to the newest slice, on which the mix of the stages is chosen: neither
-    the trees nor the weights have learnt it then. If it is the only slice, the weights learn half of its shoppers first.
+    the trees nor the weights have learnt it then. If it is the only slice, the weights learn a part of its shoppers first.
 
-    Returns how that slice, or its other half, was ranked (rows of evaluation.protocol) by weights that had not learnt it.
+    Returns how that slice, or another part of it, was ranked (rows of evaluation.protocol) by weights that had not learnt it.
     A little too rosy: a full fit chose its epoch and mix there. The gates judge on the hold-out, which nothing has seen.
     """
     origin = model.weights.copy()
     examples: list[Example] = []
     ranked = pd.DataFrame()
     for moment, stop in weeks(start, end, options.horizon_days):
-        period = _period(interactions, moment, stop, options.seed)
-        if stop == end and rank is not None:
-            model.ranker = rank(moment)
+        grow = rank if stop == end else None
+        period = _period(interactions, moment, stop, options.seed, SLICE_USERS + (JUDGES if grow else 0))
+        if grow:
+            model.ranker = grow(moment)
         if not period.user_ids:
             continue
         model.counts = count(interactions, moment, options.recent_days)
-        apart = period
-        if stop == end and rank is not None and not examples:  # the only slice
-            half, apart = period.part(slice(0, None, 2)), period.part(slice(1, None, 2))
-            examples += make_examples(model, half.histories, half.taken, moment, options.seed)
-        judged = make_examples(model, apart.histories, apart.taken, moment, options.seed)
+        make = partial(examples_of, model, moment, options.seed)
+        alone = grow is not None and not examples
+        apart = _deal(period, at_least=2 if alone else 1)
+        if alone:
+            examples += make(apart.pop(0))
+        judged = make(apart[0])
         if stop == end:
             if examples:
                 model.weights = learn_weights(pack(examples), origin, HOLDS[0] if hold is None else hold)
-            if model.ranker is not None and rank is not None and judged:
-                model.mix = choose_mix(pack(judged), model.weights)
-            ranked = score_period("blend", model, apart, REPORTED_K)
+            if grow and model.ranker is not None and judged:
+                others = (made for made in map(make, apart[1:]) if made)
+                model.mix = choose_mix([stand(pack(some), model.weights) for some in chain([judged], others)])
+            ranked = score_period("blend", model, apart[0], REPORTED_K)
             model.config["validation"] = {"start": moment.isoformat(), "end": stop.isoformat()}
         examples += judged
     if examples:
@@ -186,11 +192,22 @@ def learn_blend(
     return ranked
 
 
-def _period(interactions: Interactions, start: datetime, end: datetime, seed: int) -> Period:
+def examples_of(model: BlendedRecommender, moment: datetime, seed: int, period: Period) -> list[Example]:
+    """What a model makes of these shoppers at that moment."""
+    return make_examples(model, period.histories, period.taken, moment, seed)
+
+
+def _deal(period: Period, at_least: int) -> list[Period]:
+    """Parts of at most SLICE_USERS shoppers each, dealt in turns."""
+    count = max(at_least, -(-len(period.user_ids) // SLICE_USERS))
+    return [period.part(slice(place, None, count)) for place in range(count)]
+
+
+def _period(interactions: Interactions, start: datetime, end: datetime, seed: int, max_users: int) -> Period:
     inside = interactions.between(start, end).targets()
     users = np.unique(inside.users)
-    if len(users) > MAX_PERIOD_USERS:
-        users = np.sort(np.random.default_rng(seed).choice(users, MAX_PERIOD_USERS, replace=False))
+    if len(users) > max_users:
+        users = np.sort(np.random.default_rng(seed).choice(users, max_users, replace=False))
     names = [str(interactions.user_ids[user]) for user in users]
     order = np.argsort(inside.users, kind="stable")
     owner, items = inside.users[order], inside.items[order]

@@ -8,7 +8,7 @@ import torch
 
 from endcap.models.blend import start_weights
 from endcap.models.signals import CONTEXT, DENSE, SIGNALS
-from endcap.training.blending import HOLDS, MIXES, choose_hold, choose_mix, learn_weights, ndcgs
+from endcap.training.blending import HOLDS, MIXES, choose_hold, choose_mix, learn_weights, ndcgs, stand
 from endcap.training.examples import Example, Examples, pack
 
 RECENT, BOUGHT, OFTEN = (SIGNALS.index(name) for name in ("recent", "bought", "bought_often"))
@@ -29,6 +29,18 @@ def shoppers(count: int, seed: int = 0, candidates: int = 40) -> Examples:
         nothing, codes = np.zeros(candidates, np.float32), np.arange(candidates)
         examples.append(Example(signals, about, taken, nothing, codes, appeal.astype(np.float32)))
     return pack(examples)
+
+
+def unpacked(examples: Examples) -> list[Example]:
+    """One by one again."""
+    found = []
+    for user, about in enumerate(examples.context.numpy()):
+        mine = (examples.shopper == user).numpy()
+        signals, taken, stands_for, ranked = (
+            column.numpy()[mine] for column in (examples.signals, examples.taken, examples.stands_for, examples.ranked)
+        )
+        found.append(Example(signals, about, taken > 0, stands_for, np.arange(len(taken)), ranked))
+    return found
 
 
 def scores(weights: np.ndarray, examples: Examples) -> np.ndarray:
@@ -57,14 +69,40 @@ def test_the_mix_believes_the_stage_that_knows(noise: float, expected: tuple[flo
     rng = np.random.default_rng(1)
     examples.ranked.add_(torch.from_numpy(rng.normal(0, noise, len(examples.ranked)).astype(np.float32)))
     assert expected in MIXES
-    assert choose_mix(examples, learn_weights(examples, start_weights(), 1.0)) == expected
+    assert choose_mix([stand(examples, learn_weights(examples, start_weights(), 1.0))]) == expected
 
 
 def test_between_mixes_that_few_shoppers_cannot_tell_apart_the_likeliest_is_taken() -> None:
     examples = shoppers(30)
     weights = learn_weights(examples, start_weights(), 1.0)
     examples.ranked.copy_(torch.from_numpy(scores(weights, examples)))  # both stages say the same
-    assert choose_mix(examples, weights) == MIXES[0]
+    assert choose_mix([stand(examples, weights)]) == MIXES[0]
+
+
+def test_a_mix_is_judged_alike_in_one_part_and_in_several() -> None:
+    parts = [shoppers(count, seed) for seed, count in enumerate((7, 30, 12))]
+    whole = pack([example for part in parts for example in unpacked(part)])
+    rng = np.random.default_rng(3)
+    whole.ranked.add_(torch.from_numpy(rng.normal(0, 3, len(whole.ranked)).astype(np.float32)))
+    begin = 0
+    for part in parts:
+        part.ranked.copy_(whole.ranked[begin : begin + len(part.ranked)])
+        begin += len(part.ranked)
+    weights = start_weights()
+    assert choose_mix([stand(part, weights) for part in parts]) == choose_mix([stand(whole, weights)])
+
+
+def test_many_shoppers_tell_mixes_apart_that_few_cannot() -> None:
+    """The first stage knows more: a third of it is too little, and a few shoppers cannot say so."""
+    chosen = {}
+    for count in (30, 1500):
+        examples = shoppers(count)
+        weights = learn_weights(shoppers(500, seed=9), start_weights(), 1.0)
+        noise = np.random.default_rng(0).normal(0, 2, len(examples.ranked)).astype(np.float32)
+        examples.ranked.add_(torch.from_numpy(noise))
+        chosen[count] = choose_mix([stand(examples, weights)])
+    assert chosen[30] == MIXES[0]
+    assert chosen[1500][0] > MIXES[0][0] * chosen[1500][1]
 
 
 def test_ndcg_of_shoppers_by_hand() -> None:

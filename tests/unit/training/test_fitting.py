@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,13 @@ from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events, tiny_mod
 
 from endcap.data.features import interactions_from_events
 from endcap.errors import TrainingError
-from endcap.models.history import History
+from endcap.evaluation.protocol import Period
+from endcap.models.blend import BlendedRecommender
+from endcap.models.history import Floats, History
 from endcap.models.sequential import SequenceModel
-from endcap.training import trainer
+from endcap.training import fitting, ranking, trainer
+from endcap.training.blending import Standing
+from endcap.training.examples import Example, Examples
 from endcap.training.fitting import fit_full, new_network
 from endcap.training.incremental import fit_update, grow
 from endcap.training.losses import Objective
@@ -109,6 +113,34 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="epoch 1, step 1: the loss is not finite"):
         train(network, sequences, questions, schedule, checkpoint_path=path)  # type: ignore[arg-type]
     assert path.read_bytes() == kept
+
+
+def test_who_judges_the_mix_taught_no_weights_and_weights_are_learnt_from_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only slice, in parts of three shoppers: the first teaches the weights, all others judge."""
+    made: list[tuple[str, ...]] = []
+    judged: list[int] = []
+    real_examples, real_stand = fitting.examples_of, fitting.stand
+
+    def examples_of(model: BlendedRecommender, moment: datetime, seed: int, period: Period) -> list[Example]:
+        made.append(tuple(period.user_ids))
+        return real_examples(model, moment, seed, period)
+
+    def stand(examples: Examples, weights: Floats) -> Standing:
+        judged.append(len(examples.context))
+        return real_stand(examples, weights)
+
+    monkeypatch.setattr(ranking, "MIN_POSITIVES", 1)
+    monkeypatch.setattr(ranking, "EARLIER_DAYS", 7)
+    monkeypatch.setattr(fitting, "SLICE_USERS", 3)
+    monkeypatch.setattr(fitting, "JUDGES", 9)
+    monkeypatch.setattr(fitting, "examples_of", examples_of)
+    monkeypatch.setattr(fitting, "stand", stand)
+    options = dataclasses.replace(OPTIONS, validation_days=14.0, horizon_days=14.0, max_epochs=1)
+    fit_full(interactions(), tiny_catalog(), tiny_text(), UNTIL, options)  # type: ignore[arg-type]
+    users = [user for part in made for user in part]
+    assert len(users) == len(set(users)) == 12
+    assert {len(part) for part in made} == {3}
+    assert judged == [3, 3, 3]
 
 
 def test_nothing_to_learn_from_is_said() -> None:

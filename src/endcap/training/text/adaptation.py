@@ -55,8 +55,8 @@ def adapt_encoder(
     optimiser = torch.optim.AdamW(
         [one for one in learner.parameters() if one.requires_grad], options.learning_rate, weight_decay=WEIGHT_DECAY
     )
-    key = json.dumps([pretrained.fingerprint(pretrained.resolve(model)), asdict(options), _digest(texts, pairs_P2)])
-    curve = _learn(learner, optimiser, lessons, options, TextCheckpoint(checkpoint_path, key), progress)
+    checkpoint = TextCheckpoint(checkpoint_path, adaptation_key(model, texts, pairs_P2, options))
+    curve = _learn(learner, optimiser, lessons, options, checkpoint, progress)
     merged = learner.merge_and_unload() if options.peft != "none" else learner
     body = merged.base_model if options.method == "mlm" else merged
     partial = target.with_name(f"{target.name}.partial")
@@ -66,6 +66,16 @@ def adapt_encoder(
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return curve
+
+
+def adaptation_key(model: str, texts: list[str], pairs_P2: Ints, options: AdaptOptions) -> str:
+    """A digest of all that decides what comes of an adaptation.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    facts = [pretrained.fingerprint(pretrained.resolve(model)), asdict(options), _digest(texts, pairs_P2)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _learn(
