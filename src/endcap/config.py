@@ -120,7 +120,8 @@ def params_path() -> Path:
 
 
 def _explain(error: ValidationError, where: str) -> ConfigError:
-    first = error.errors()[0]
+    errors = error.errors()  # a misspelt key is also a missing one: what is there names it best
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     keys = [str(part) for part in first["loc"]]
     name = ".".join(keys)
     if first["type"] == "extra_forbidden":

@@ -31,6 +31,14 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path: Path) -> N
         load_params(write(tmp_path, {"train.learning_rat": 0.1}))
 
 
+def test_a_misspelt_key_is_named_before_the_one_that_it_leaves_missing(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["train"]["dimm"] = raw["train"].pop("dim")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"train\.dimm: unknown key.*Did you mean `dim`"):
+        load_params(tmp_path / "params.yaml")
+
+
 def test_a_misspelt_nested_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.update\.epoch: unknown key.*`epochs`"):
         load_params(write(tmp_path, {"train.update.epoch": 3}))

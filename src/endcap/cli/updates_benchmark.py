@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ def updates(
         Literal["online-retail"] | None,
         typer.Option(help="A public shop instead of files: clean purchases of UCI Online Retail.", show_default=False),
     ] = None,
-    start: Annotated[str, typer.Option(help="The first judged week begins on this day (UTC).")] = "2011-09-05",
+    start: Annotated[str, typer.Option(help="The first judged week begins on this day, UTC unless it has an offset.")] = "2011-09-05",
     weeks: Annotated[int, typer.Option(help="How many weeks are judged.", min=1)] = 14,
     strategies: Annotated[
         str, typer.Option(help="Which of full, incremental, naive and frozen, divided by commas.")
@@ -66,7 +66,7 @@ def _day(text: str) -> datetime:
     from endcap.errors import InputError
 
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        return datetime.fromisoformat(text)
     except ValueError as error:
         raise InputError("is no date", field="start", value=text, action="Give a day such as 2011-09-05.") from error
 

@@ -115,12 +115,12 @@ def online_retail(data_dir: Path | None, cache: Path, start: datetime, weeks: in
 
 
 def week_starts(start: datetime, weeks: int) -> tuple[datetime, ...]:
-    """Starts of so many weeks in a row."""
-    aware = start if start.tzinfo else start.replace(tzinfo=UTC)
+    """Starts of so many weeks in a row, in UTC; a naive start is in UTC already."""
     try:
+        aware = start.astimezone(UTC) if start.tzinfo else start.replace(tzinfo=UTC)
         return tuple(aware + week * WEEK for week in range(weeks + 1))[:weeks]
     except OverflowError as error:
-        value = (aware.date().isoformat(), weeks)
+        value = (start.date().isoformat(), weeks)
         raise InputError("weeks beyond the calendar", field="start, weeks", value=value, action="Give fewer.") from error
 
 

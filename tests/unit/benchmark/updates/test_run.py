@@ -27,6 +27,7 @@ from endcap.training.options import FitOptions
 
 TINY = FitOptions(dim=8, heads=2, max_length=8, max_epochs=2, batch_size=8, precision="fp32", validation_days=4)
 START = datetime(2011, 2, 3, tzinfo=UTC)  # day 15,008 of a shop that ends on day 15,024
+ABROAD = "2011-02-03T00:00:00+05:00"  # a day earlier in UTC
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,8 @@ def test_the_command_prints_a_table_and_wants_one_shop(shop: Path) -> None:
     told = CliRunner().invoke(app, ["benchmark", "updates", "--interactions", str(shop), *day])
     assert told.exit_code == 0, told.output
     assert "own purchase counts" in told.output
+    elsewhere = CliRunner().invoke(app, ["benchmark", "updates", "--interactions", str(shop), *day, "--start", ABROAD])
+    assert "from 2011-02-02" in elsewhere.output, elsewhere.output
     neither = CliRunner().invoke(app, ["benchmark", "updates", *day])
     assert isinstance(neither.exception, InputError)
     badly = CliRunner().invoke(app, ["benchmark", "updates", "--shop", "online-retail", "--start", "monday"])

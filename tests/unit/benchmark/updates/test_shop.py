@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tests.fixtures.benchmark_files import write
 
-from endcap.benchmark.updates.shop import WEEK, WeeklyShop, from_files, online_retail
+from endcap.benchmark.updates.shop import WEEK, WeeklyShop, from_files, online_retail, week_starts
 from endcap.errors import InputError
 
 START = datetime(2011, 2, 7, tzinfo=UTC)
@@ -58,6 +58,14 @@ def test_weeks_outside_the_events_are_named(files: tuple[Path, Path], start: dat
 def test_weeks_need_times(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="weeks need times"):
         from_files(write(tmp_path / "e.csv", user=["a"], item=["b"]), None, START, 1)
+
+
+def test_weeks_start_in_utc() -> None:
+    abroad = datetime.fromisoformat("2011-02-07T03:00:00+05:00")
+    assert [week.isoformat() for week in week_starts(abroad, 2)] == ["2011-02-06T22:00:00+00:00", "2011-02-13T22:00:00+00:00"]
+    assert week_starts(START.replace(tzinfo=None), 1) == (START,)
+    with pytest.raises(InputError, match="beyond the calendar"):
+        week_starts(datetime.fromisoformat("0001-01-01T00:00:00+05:00"), 1)
 
 
 def test_online_retail_is_cleaned_and_named_as_of_each_week(tmp_path: Path) -> None:
