@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from endcap.benchmark.tables import NAMES, read_frame, text_ids
+from endcap.benchmark.input_files import read_frame
+from endcap.benchmark.tables import NAMES, text_ids
 from endcap.data.item_text import FIELDS, in_lines
 from endcap.errors import InputError
 

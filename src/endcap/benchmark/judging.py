@@ -105,9 +105,19 @@ def found(slates: Ints, wanted_rows: Ints, wanted_codes: Ints, items: int) -> np
     return np.asarray(np.isin(keys, wanted_rows * items + wanted_codes) & (slates >= 0))
 
 
-def _findable(cases: Cases) -> tuple[Ints, Ints]:
+def users_without_new(cases: Cases) -> int:
+    """How many users wanted nothing but what they had: with `mask_seen` misses, whatever the model."""
+    return len(cases) - len(np.unique(cases.wanted_rows[~_had(cases)]))
+
+
+def _had(cases: Cases) -> npt.NDArray[np.bool_]:
     base = int(max(cases.wanted_codes.max(initial=0), cases.history_codes.max(initial=0))) + 1
-    had = np.isin(cases.wanted_rows * base + cases.wanted_codes, cases.history_rows * base + cases.history_codes)
+    wanted, history = cases.wanted_rows * base + cases.wanted_codes, cases.history_rows * base + cases.history_codes
+    return np.asarray(np.isin(wanted, history))
+
+
+def _findable(cases: Cases) -> tuple[Ints, Ints]:
+    had = _had(cases)
     some_new = np.bincount(cases.wanted_rows[~had], minlength=len(cases)) > 0
     keep = ~had | ~some_new[cases.wanted_rows]
     return cases.wanted_rows[keep], cases.wanted_codes[keep]

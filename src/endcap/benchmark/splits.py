@@ -107,12 +107,16 @@ def by_time(events: EventTable, item_ids: Sequence[str], split_at: datetime | No
     `split_at` None: the 90 % quantile of event times.
 
     Raises:
-        InputError: no times, or one side is empty.
+        InputError: no times, all of one moment, or one side is empty.
     """
     times = events.times_us
     if times is None:
         action = "Give a column timestamp, or use --protocol leave-one-out, which needs only an order."
         raise InputError("the protocol time needs times", field="timestamp", value=None, action=action)
+    if times.min() == times.max():
+        action = "No moment parts them: use --protocol leave-one-out, which needs only an order (position, or the file's)."
+        value = _moment(int(times[0])).isoformat()
+        raise InputError("all events are of one moment", field="timestamp", value=value, action=action)
     at = to_microseconds(split_at) if split_at else int(np.quantile(times, DEFAULT_QUANTILE, method="nearest"))
     if not times.min() < at <= times.max():
         spans = [_moment(int(times.min())).isoformat(), _moment(int(times.max())).isoformat()]

@@ -25,7 +25,9 @@ def updates(
         Literal["online-retail"] | None,
         typer.Option(help="A public shop instead of files: clean purchases of UCI Online Retail.", show_default=False),
     ] = None,
-    start: Annotated[str, typer.Option(help="The first judged week begins on this day, UTC unless it has an offset.")] = "2011-09-05",
+    start: Annotated[
+        str, typer.Option(help="The first judged week begins on this day, UTC unless it has an offset.")
+    ] = "2011-09-05",
     weeks: Annotated[int, typer.Option(help="How many weeks are judged.", min=1)] = 14,
     strategies: Annotated[
         str, typer.Option(help="Which of full, incremental, naive and frozen, divided by commas.")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tests.fixtures.benchmark_files import write
 
-from endcap.benchmark import item_table, tables
+from endcap.benchmark import item_table, times
 from endcap.benchmark.item_table import has_words, read_items
 from endcap.errors import InputError
 
 
-@pytest.mark.parametrize("module", [item_table, tables])
+@pytest.mark.parametrize("module", [item_table, times])
 def test_examples_in_the_docs_hold(module: object) -> None:
     import pandas as pd
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from endcap.benchmark.judging import best_items, length_groups, means, measure, rank, takers_of
+from endcap.benchmark.judging import best_items, length_groups, means, measure, rank, takers_of, users_without_new
 from endcap.benchmark.splits import Cases
 from endcap.errors import TrainingError
 from endcap.evaluation.metrics import top_k
@@ -78,6 +78,11 @@ def test_metrics_by_hand() -> None:
     np.testing.assert_allclose(got["warm.recall@20"], [1, 1, 0])
     assert means(got)["cold.recall@20"] == 0
     assert means(measure(slates, judged, cold=np.zeros(4, bool)))["cold.ndcg@5"] is None
+
+
+def test_users_who_want_only_what_they_had_are_counted() -> None:
+    assert users_without_new(cases([[0], [0], [0, 1], []], [[0, 1], [0], [0, 1], [0]])) == 2
+    assert users_without_new(cases([], [])) == 0
 
 
 def test_a_wanted_item_that_was_had_before_counts_only_when_nothing_else_was_wanted() -> None:

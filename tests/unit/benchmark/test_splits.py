@@ -101,13 +101,23 @@ def test_time_takes_the_newest_tenth_unless_told() -> None:
     assert split.validation_start == split.test_start - timedelta(days=10)
 
 
-@pytest.mark.parametrize("at", [0, 5, 6, 1000])
+@pytest.mark.parametrize("at", [0, 5, 7, 1000])
 def test_a_cut_with_one_side_empty_is_refused(at: int) -> None:
-    rows = [("u", "a", 5), ("v", "a", 5)]
+    rows = [("u", "a", 5)] * 20 + [("v", "a", 6)]
     with pytest.raises(InputError, match="one side of the split is empty"):
         by_time(table(rows), ITEMS, datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=at), 28)
     with pytest.raises(InputError, match="one side of the split is empty"):
         by_time(table(rows), ITEMS, None, 28)
+
+
+def test_one_moment_cannot_be_cut_and_leave_one_out_is_advised() -> None:
+    rows = [("u", item, 5) for item in "abc"]
+    for at in (None, datetime(1970, 1, 6, tzinfo=UTC)):
+        with pytest.raises(
+            InputError, match=r"timestamp: all events are of one moment; got '1970-01-06.*--protocol leave-one-out"
+        ):
+            by_time(table(rows), ITEMS, at, 28)
+    assert wanted(leave_one_out(table(rows), ITEMS).test, ITEMS) == {"u": ["c"]}
 
 
 def test_time_needs_times() -> None:

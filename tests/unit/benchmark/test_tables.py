@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tests.fixtures.benchmark_files import write
 
-from endcap.benchmark.tables import read_events, read_times
+from endcap.benchmark.tables import read_events
 from endcap.data.features import TYPE_CODES
 from endcap.errors import InputError
 
@@ -61,9 +61,12 @@ def test_what_says_nothing_of_liking_is_left_out_and_told(tmp_path: Path) -> Non
     [
         ({"user": [1], "thing": [2]}, "item: the column is missing"),
         ({"user": [], "item": []}, "holds no interactions"),
-        ({"user": ["a", None], "item": [1, 2]}, "ids are null or empty; got '1 of 2, first in row 2'"),
+        ({"user": ["a", None], "item": [1, 2]}, "ids are null or empty; got '1 of 2, first in row 2: empty'"),
         ({"user": ["a", "b"], "item": ["x", " "]}, "item: ids are null or empty"),
-        ({"user": [1, 2], "item": [1, 2], "timestamp": ["2011-01-01", "soon"]}, "cannot be read; got '1 of 2, first in row 2'"),
+        (
+            {"user": [1, 2], "item": [1, 2], "timestamp": ["2011-01-01", "soon"]},
+            "cannot be read; got \"1 of 2, first in row 2: 'soon'\"",
+        ),
         ({"user": [1, 2], "item": [1, 2], "timestamp": [1.0, float("inf")]}, "times are missing"),
         ({"user": [1, 2], "item": [1, 2], "timestamp": [None, 5]}, "times are missing"),
         ({"user": [1, 2], "item": [1, 2], "timestamp": [1e30, 5]}, "too far away"),
@@ -97,14 +100,52 @@ def test_pieces_prices_and_surfaces_are_read_where_they_mean_something(tmp_path:
     assert np.isnan(bare.prices).all()
 
 
-def test_columns_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "f.parquet"
-    pd.DataFrame([["a", "b", "w"]], columns=["user", "User", "item"]).to_parquet(path)
-    with pytest.raises(InputError, match=r"differ in case alone.*'user', 'User'"):
-        read_events(path)
+def test_rows_in_messages_are_those_of_the_file(tmp_path: Path) -> None:
+    kinds = ["impression", "purchase", "impression", "purchase"]
+    good: dict[str, Any] = {"user": list("abcd"), "item": list("wxyz"), "timestamp": [15_000] * 4, "position": [1] * 4}
+    for column, message in {
+        "user": "ids are null or empty; got '1 of 2, first in row 4: empty'",
+        "timestamp": "times are missing or cannot be read; got '1 of 2, first in row 4: empty'",
+        "position": "positions are numbers; got '1 of 2, first in row 4: empty'",
+    }.items():
+        path = write(tmp_path / "f.parquet", type=kinds, **good | {column: [*good[column][:3], None]})
+        with pytest.raises(InputError, match=message):
+            read_events(path)
 
 
-def test_a_span_or_a_flag_is_no_time() -> None:
-    for column in (pd.Series(pd.to_timedelta([1, 2], unit="D")), pd.Series([True, False])):
-        with pytest.raises(InputError, match="no moment"):
-            read_times(column, "time")
+def test_amounts_of_no_human_size_are_not_taken_and_told(tmp_path: Path) -> None:
+    pieces = [1e-300, float("inf"), 2e6, 1e-3, 1e6, None]
+    prices = [1e-300, float("inf"), 0.0, 1e12, 0.01, None]
+    path = write(tmp_path / "f.parquet", user=list("abcdef"), item=list("uvwxyz"), quantity=pieces, unit_price=prices)
+    events = read_events(path)
+    np.testing.assert_allclose(events.quantities, [1, 1, 1, 1e-3, 1e6, 1])
+    np.testing.assert_allclose(events.prices, [np.nan, np.nan, np.nan, 1e12, 0.01, np.nan])
+    notes = [note for note in events.warnings if "not between" in note]
+    assert [note.split(";")[0] for note in notes] == [
+        "quantity: not between 1e-06 and 1,000,000: 3 of 6, first in row 1: '1e-300'",
+        "unit_price: not between 1e-06 and 1,000,000,000,000: 2 of 6, first in row 1: '1e-300'",
+    ]
+    texts = write(tmp_path / "g.parquet", user=list("ab"), item=list("yz"), position=[1, 2], price=["", "1.234,50"])
+    assert read_events(texts).warnings[0].startswith("price: not between 1e-06 and 1,000,000,000,000: 1 of 2, first in row 2")
+    rest = write(tmp_path / "h.csv", user=list("abc"), item=list("xyz"), position=[1, 2, 3], quantity=["-inf", "-1", "2"])
+    assert read_events(rest).quantities.tolist() == [2]  # the others are returns
+
+
+def test_unknown_surfaces_and_columns_that_are_not_read_are_told(tmp_path: Path) -> None:
+    surfaces = ["Home ", "till", None, "", "billboard"]
+    named: dict[str, Any] = {"user": list("abcde"), "item": list("vwxyz"), "position": range(5), "surface": surfaces}
+    events = read_events(write(tmp_path / "f.parquet", **named, surfce=["home"] * 5, brand=["x"] * 5))
+    assert events.surfaces.tolist() == [1, 0, 0, 0, 0]
+    unread, unknown = events.warnings
+    assert unread.startswith("columns that are not read: surfce, brand; those that could be: user or user_id,")
+    assert unknown == (
+        "surface: unknown names: 2 of 5, first in row 2: 'till'; read as not given. Known: home, product, basket, email"
+    )
+
+
+def test_times_that_are_hardly_meant_are_told_without_the_path(tmp_path: Path) -> None:
+    events = read_events(write(tmp_path / "f.csv", user=[1, 2], item=[1, 2], timestamp=[15_000, 1_296_000_000]))
+    assert events.columns["time_unit"] == "seconds"
+    (note,) = events.warnings
+    assert note.startswith("timestamp: times before 1990 or after 2099: 1 of 2, first in row 1: '15000', read as seconds")
+    assert str(tmp_path) not in note

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.benchmark.behaviour.case import Case, Side, time_cuts
-from endcap.benchmark.tables import in_lower_case, read_times, text_ids
+from endcap.benchmark.input_files import in_lower_case, separator_of
+from endcap.benchmark.tables import text_ids
+from endcap.benchmark.times import read_times
 from endcap.data.features import column_microseconds
 from endcap.errors import InputError
 from endcap.models.behaviour_features import Features, place_features
@@ -45,9 +47,11 @@ def file_case(paths: Sequence[Path], items_path: Path | None = None) -> Case:
     """
     import pandas as pd
 
-    rows = _standard(pd.concat([_read(path) for path in paths], ignore_index=True), ", ".join(path.name for path in paths))
+    notes: list[str] = []
+    parts = [_named(_read(path, notes), path, notes) for path in paths]
+    rows = _checked(pd.concat(parts, ignore_index=True), ", ".join(path.name for path in paths))
     if items_path is not None:
-        rows = rows.merge(_about_items(items_path, rows["item"]), on="item", how="left")
+        rows = rows.merge(_about_items(items_path, rows["item"], notes), on="item", how="left")
     times = column_microseconds(rows["time"])
     start, test = time_cuts(times)
     has_purchase = "purchase" in rows
@@ -70,13 +74,13 @@ def file_case(paths: Sequence[Path], items_path: Path | None = None) -> Case:
         for part in (past, ~past)
     ]
     name = "+".join(path.name.split(".")[0] for path in paths)
-    facts = {"files": [path.name for path in paths], "features": list(features.names)}
+    facts = {"files": [path.name for path in paths], "features": list(features.names), "notes": notes}
     tasks = ("click", "purchase") if has_purchase else ("click",)
     return Case(name, sides[0], times[past] < start, sides[1], tasks, facts)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """The rows of a file, columns named in lower case, without those that are no numbers, texts or times.
+def _read(path: Path, notes: list[str]) -> pd.DataFrame:
+    """The rows of a file, columns named in lower case, without those that are no numbers, texts or times, which is noted.
 
     Raises:
         InputError: unreadable, or two names differ in case alone.
@@ -84,24 +88,29 @@ def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=separator_of(path))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({error})", field=str(path), action="Give a parquet or CSV file.") from error
     frame = in_lower_case(frame[[column for column in frame if column and not str(column).startswith("Unnamed:")]], path)
-    return frame[[name for name in frame if not any(map(_is_list, frame[name]))]]
+    lists = [str(name) for name in frame if any(map(_is_list, frame[name]))]
+    if lists:
+        notes.append(
+            f"{path.name}: columns of lists left out: {', '.join(lists)}; make numbers or texts of them to have them read"
+        )
+    return frame.drop(columns=lists)
 
 
 def _is_list(value: object) -> bool:
     return isinstance(value, Collection) and not isinstance(value, str)
 
 
-def _about_items(path: Path, shown: pd.Series[Any]) -> pd.DataFrame:
+def _about_items(path: Path, shown: pd.Series[Any], notes: list[str]) -> pd.DataFrame:
     """A row an item: `item`, and every further column with "_of_item" behind its name.
 
     Raises:
         InputError: no column of items, or not one of those that were shown.
     """
-    frame = _read(path)
+    frame = _read(path, notes)
     key = next((name for name in NAMES["item"] if name in frame), None)
     if key is None:
         raise InputError("has no column of items", field=str(path), value=list(frame), action="Name it item_id.")
@@ -113,20 +122,28 @@ def _about_items(path: Path, shown: pd.Series[Any]) -> pd.DataFrame:
     return about.drop_duplicates("item")
 
 
-def _standard(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The known columns under one name, checked, in order of time."""
+def _named(frame: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    """The rows of one file, the known columns under one name, times and ids read."""
     import pandas as pd
 
     found = {name: next((one for one in options if one in frame), None) for name, options in NAMES.items()}
     missing = [name for name in NEEDED if found[name] is None]
     if missing or frame.empty:
         action = f"Columns: {', '.join(NEEDED)}; at least one row."
-        raise InputError("lacks a column or rows", field=where, value=missing or 0, action=action)
+        raise InputError("lacks a column or rows", field=path.name, value=missing or 0, action=action)
     aliases = {one for options in NAMES.values() for one in options} - set(found.values())
     rows = frame.drop(columns=[name for name in frame if name in aliases])  # a second name of an outcome would tell it
+    times = read_times(frame[found["time"]], f"{path.name}: {found['time']}")
+    notes += [f"{path.name}: {note}" for note in times.notes]
+    ids = text_ids(frame[found["item"]], f"{path.name}: {found['item']}")
     rows = rows.rename(columns={old: name for name, old in found.items() if old})
-    rows["time"] = pd.to_datetime(read_times(rows["time"], f"{where}: {found['time']}")[0], unit="us", utc=True)
-    rows["item"] = text_ids(rows["item"], f"{where}: {found['item']}")
+    return rows.assign(time=pd.to_datetime(times.us, unit="us", utc=True), item=ids)
+
+
+def _checked(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The rows of all files, their outcomes and ranks checked, in order of time."""
+    import pandas as pd
+
     for name in ("click", "purchase"):
         if name in rows and not rows[name].isin([0, 1]).all():
             raise InputError(
@@ -135,9 +152,7 @@ def _standard(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if "rank" in rows:
         rows["rank"] = pd.to_numeric(rows["rank"], errors="coerce")
         if rows["rank"].isna().any():
-            raise InputError(
-                "must be a number", field=f"{where}: {found['rank']}", value="a missing one or a text", action="Mend it."
-            )
+            raise InputError("must be a number", field=f"{where}: rank", value="a missing one or a text", action="Mend it.")
     told = [
         name
         for name in rows

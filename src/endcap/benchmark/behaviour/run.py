@@ -52,6 +52,8 @@ def run(
     check_out(out, *files, items)
     earlier = _cases_of(out) if out and add else []
     read = file_case(files, items) if files else None
+    for note in read.facts["notes"] if read else ():
+        progress(f"note: {note}")
     cases: list[dict[str, Any]] = []
     for seed in range(1, seeds + 1):
         case = read or simulated_case(params, seed, progress)

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from endcap.benchmark.input_files import describe_files
 from endcap.benchmark.item_table import ItemTable, read_items
+from endcap.benchmark.judging import users_without_new
 from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
 from endcap.benchmark.quality.chart import draw
@@ -22,8 +22,9 @@ from endcap.benchmark.quality.ours import NAME
 from endcap.benchmark.quality.summary import summarise
 from endcap.benchmark.result_file import check_out, write_json
 from endcap.benchmark.splits import LEAVE_ONE_OUT, Split, by_time, leave_one_out, sample
-from endcap.benchmark.tables import EventTable, describe_files, read_events, read_times
+from endcap.benchmark.tables import EventTable, read_events
 from endcap.benchmark.texts import encode_texts
+from endcap.benchmark.times import read_moment
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.report import Confidence
@@ -66,6 +67,8 @@ def run_quality(
     for warning in (*events.warnings, *items.warnings):
         progress(f"note: {warning}")
     split = make_split(request, events, items, params)
+    for note in masked_notes(request, split):
+        progress(f"note: {note}")
     progress(f"{len(events):,} events, {len(split.item_ids):,} items; {len(split.test):,} users to judge")
     facts = describe(request, events, items, split)
     partial = PartialResults(request.out, {"data": facts, "params": params.model_dump(mode="json"), "options": options})
@@ -110,20 +113,25 @@ def make_split(request: Request, events: EventTable, items: ItemTable, params: P
     if request.protocol == LEAVE_ONE_OUT:
         split = leave_one_out(events, items.item_ids)
     else:
-        at = _moment(request.split_at) if request.split_at is not None else None
+        at = None
+        if request.split_at is not None and events.times_us is not None:
+            at = read_moment(request.split_at, events.columns["time_unit"], "split-at")
         split = by_time(events, items.item_ids, at, params.prepare.validation_days)
     if not len(split.test):
         raise InputError("nobody can be judged", field="test users", value=0, action="Give an earlier --split-at.")
     return replace(split, test=sample(split.test, request.max_users))
 
 
-def _moment(text: str) -> datetime:
-    try:
-        times, _ = read_times(pd.Series([text]), "split-at")
-    except InputError as error:
-        action = "Give a moment as the file writes its times."
-        raise InputError("is no moment", field="split-at", value=text, action=action) from error
-    return pd.Timestamp(int(times[0]), unit="us", tz="UTC").to_pydatetime()
+def masked_notes(request: Request, split: Split) -> list[str]:
+    """A note on test users for whom masking leaves nothing to be found."""
+    lost = users_without_new(split.test) if request.mask_seen else 0
+    if not lost:
+        return []
+    return [
+        f"{lost:,} of {len(split.test):,} test users want only items that stand in their own history: masked, they are misses"
+        f" for every model, so that no recall, NDCG or MRR can be above {1 - lost / len(split.test):.3f}. If rows are repeated,"
+        " drop the copies; if shoppers take things again, give --no-mask-seen"
+    ]
 
 
 def describe(request: Request, events: EventTable, items: ItemTable, split: Split) -> dict[str, Any]:
@@ -143,6 +151,7 @@ def describe(request: Request, events: EventTable, items: ItemTable, split: Spli
             "training_interactions": len(split.known if split.learn_validation else split.train),
             "cold_items": int(cold.sum()), "cold_wanted": int(cold[split.test.wanted_codes].sum()),
             "files": files, "columns": events.columns, "text_columns": list(items.text_columns),
-            "columns_without_words": list(items.left_out), "notes": [*events.warnings, *items.warnings],
+            "columns_without_words": list(items.left_out),
+            "notes": [*events.warnings, *items.warnings, *masked_notes(request, split)],
         },
     }  # fmt: skip

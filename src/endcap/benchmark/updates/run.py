@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from endcap.benchmark.baselines import Baseline, all_baselines
+from endcap.benchmark.input_files import describe_files
 from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
 from endcap.benchmark.result_file import check_out, write_json
-from endcap.benchmark.tables import describe_files
 from endcap.benchmark.texts import encode_texts
 from endcap.benchmark.updates.chart import draw_updates
 from endcap.benchmark.updates.figures import Judged, figures

@@ -151,6 +151,11 @@ def _checked(shop: WeeklyShop) -> WeeklyShop:
             value = (shop.weeks[0].date().isoformat(), len(shop.weeks))
             raise InputError("nobody buys in these weeks", field="start, weeks", value=value, action="Give other weeks.")
         return shop
+    if times.min() == times.max():
+        action = "No week parts them: give a file with the times of the events."
+        raise InputError(
+            "all events are of one moment", field="timestamp", value=str(np.datetime64(int(times[0]), "us")), action=action
+        )
     spans = [str(np.datetime64(int(moment), "us")) for moment in (times.min(), times.max())]
     raise InputError(
         "the weeks lie outside the events", field="start, weeks", value=(shop.weeks[0].date().isoformat(), len(shop.weeks)),

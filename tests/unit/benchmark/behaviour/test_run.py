@@ -110,6 +110,46 @@ def test_times_may_be_seconds_and_none_may_be_missing(tmp_path: Path) -> None:
         file_case([_file(tmp_path, rows.assign(timestamp=pd.to_datetime(rows["timestamp"], utc=True).where(rows.index > 3)))])
 
 
+def test_columns_of_lists_and_unlikely_times_are_told(tmp_path: Path) -> None:
+    rows = _rows(300)
+    lists = rows.assign(shelf=[["a", "b"]] * 300, path=[np.arange(2)] * 300)
+    about = pd.DataFrame({"item_id": [*range(8)], "size": range(8), "tags": [["red"]] * 8})
+    early = rows.assign(timestamp=pd.date_range("1971-01-01", periods=300, freq="D"))
+    paths = [_file(tmp_path, lists), _file(tmp_path, early, "early.parquet")]
+    case = file_case(paths, _file(tmp_path, about, "items.parquet"))
+    first, second, third = case.facts["notes"]
+    assert first.startswith("shop.parquet: columns of lists left out: shelf, path;")
+    assert second.startswith(
+        "early.parquet: timestamp: times before 1990 or after 2099: 300 of 300, first in row 1: '1971-01-01"
+    )
+    assert third.startswith("items.parquet: columns of lists left out: tags;")
+    assert file_case([_file(tmp_path, rows)]).facts["notes"] == []
+
+
+def test_files_may_differ_in_their_names_units_and_separators(tmp_path: Path) -> None:
+    rows = _rows(400)
+    whole = file_case([_file(tmp_path, rows)])
+    seconds = rows["timestamp"].astype("datetime64[s, UTC]").astype("int64")
+    later = rows.assign(time=seconds)[200:].rename(columns={"item_id": "item", "click": "clicked"}).drop(columns="timestamp")
+    later.to_csv(tmp_path / "b.tsv", sep="\t", index=False)
+    parts = file_case([_file(tmp_path, rows[:200], "a.parquet"), tmp_path / "b.tsv"])
+    np.testing.assert_allclose(parts.test.features.values, whole.test.features.values)
+    torn = rows.assign(item_id=rows["item_id"].astype("object").where(rows.index != 3))
+    with pytest.raises(InputError, match=r"c\.parquet: item_id: ids are null or empty; got '1 of 400, first in row 4: empty'"):
+        file_case([_file(tmp_path, rows), _file(tmp_path, torn, "c.parquet")])
+
+
+def test_notes_are_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(behaviour, "compare", compare)
+    lines: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(load_params(), [_file(tmp_path, _rows(300).assign(shelf=[["a"]] * 300))], None, 1, lines.append)
+    assert lines[0].startswith("note: shop.parquet: columns of lists left out: shelf")
+
+
 def test_items_of_another_shop_are_refused(tmp_path: Path) -> None:
     about = pd.DataFrame({"item_id": ["x1", "x2"], "size": [1, 2]})
     with pytest.raises(InputError, match="lists no item that was shown"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,39 @@ def test_by_time_judges_newcomers_and_new_items_by_their_text(tmp_path: Path, pa
     assert result["models"]["content-kNN"]["mean"]["cold.recall@5"] == 1
     assert result["models"]["popularity"]["intervals"]["recall@10"]["count"] == 3
     assert result["models"]["popularity"]["by_history_length"]["0"]["recall@10"]["count"] == 1
+
+
+def test_the_cut_is_in_the_unit_of_the_file(tmp_path: Path, params: Params) -> None:
+    """15,010 seconds are no 15,010 days, though they look like it."""
+    times = [15_000 + 2 * step for step in range(10)]
+    path = write(tmp_path / "f.csv", user=["u", "v"] * 5, item=list("abcdefghij"), timestamp=[*times[:9], 200_000])
+    request = Request(path, None, "time", split_at="15010")
+    events = quality.read_events(path)
+    split = quality.make_split(request, events, quality.read_items(None, events.items), params)
+    assert split.test_start.isoformat() == "1970-01-01T04:10:10+00:00"
+    for wrong, told in (("soon", "is no moment"), ("2030-01-01", "one side of the split is empty")):
+        with pytest.raises(InputError, match=told):
+            quality.make_split(replace(request, split_at=wrong), events, quality.read_items(None, events.items), params)
+    untimed = quality.read_events(write(tmp_path / "g.csv", user=["u"], item=["a"]))
+    with pytest.raises(InputError, match="needs times"):
+        quality.make_split(request, untimed, quality.read_items(None, untimed.items), params)
+
+
+def test_rows_given_twice_are_told_where_they_hide_the_test(tmp_path: Path, params: Params) -> None:
+    rows = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("u", "c", 3), ("v", "a", 1), ("v", "b", 2), ("v", "c", 3)]
+    users, items, days = zip(*rows, strict=True)
+    path = write(tmp_path / "f.csv", user=users, item=items, timestamp=[15_000 + day for day in days])
+    request = Request(path, None, "leave-one-out")
+    events = quality.read_events(path)
+    table = quality.read_items(None, events.items)
+    split = quality.make_split(request, events, table, params)
+    (note,) = quality.masked_notes(request, split)
+    assert note.startswith("1 of 2 test users want only items that stand in their own history")
+    assert "no recall, NDCG or MRR can be above 0.500" in note
+    assert "drop the copies" in note
+    assert "--no-mask-seen" in note
+    assert quality.describe(request, events, table, split)["data"]["notes"] == [note]
+    assert quality.masked_notes(replace(request, mask_seen=False), split) == []
 
 
 ODD: dict[str, dict[str, Any]] = {

@@ -55,6 +55,12 @@ def test_weeks_outside_the_events_are_named(files: tuple[Path, Path], start: dat
         from_files(*files, start, weeks)
 
 
+def test_weeks_need_times_that_differ(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.csv", user=["a", "b"], item=["b", "b"], timestamp=[15_000, 15_000])
+    with pytest.raises(InputError, match="timestamp: all events are of one moment; got '2011-01-26"):
+        from_files(path, None, START, 1)
+
+
 def test_weeks_need_times(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="weeks need times"):
         from_files(write(tmp_path / "e.csv", user=["a"], item=["b"]), None, START, 1)
