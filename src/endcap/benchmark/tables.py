@@ -17,6 +17,8 @@ from endcap.benchmark.input_files import read_frame
 from endcap.benchmark.times import how_many, read_times
 from endcap.contracts import MAX_QUANTITY
 from endcap.data.features import (
+    MAX_PRICE,
+    MIN_AMOUNT,
     POSITIVE_TYPES,
     SURFACE_CODES,
     TYPE_CODES,
@@ -42,7 +44,7 @@ NAMES = {
     "surface": ("surface",),
 }
 # What pieces and prices may be. Beyond, the column holds something else, and the logarithms that models take of it would break.
-AMOUNTS = {"quantity": (1 / MAX_QUANTITY, MAX_QUANTITY), "price": (1e-6, 1e12)}
+AMOUNTS = {"quantity": (MIN_AMOUNT, MAX_QUANTITY), "price": (MIN_AMOUNT, MAX_PRICE)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

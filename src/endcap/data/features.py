@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from endcap.contracts import EventType, Surface
+from endcap.contracts import MAX_QUANTITY, EventType, Surface
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,8 @@ WEIGHTS = np.array([TYPE_WEIGHTS.get(name, 0.0) for name in TYPES], np.float32)
 POSITIVE_TYPES = WEIGHTS > 0
 SURFACE_CODES = {"": 0} | {str(surface): code for code, surface in enumerate(Surface, start=1)}  # 0: not known
 FAR_FUTURE = np.iinfo(np.int64).max
+MIN_AMOUNT = 1e-6  # pieces or money: what is less is no amount, and 32 bits have no logarithm of it
+MAX_PRICE = 1e12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,13 +138,18 @@ def clean_prices(column: pd.Series[Any] | None, count: int) -> Floats:
 
 
 def usable_quantities(given: npt.NDArray[np.float64]) -> Floats:
-    """(N,) 1 in the place of NaN; for training and requests alike."""
-    return np.nan_to_num(given, nan=1.0).astype(np.float32)
+    """(N,) 1 in the place of what is no number of pieces; for training and requests alike.
+
+    >>> usable_quantities(np.array([3.0, -2.0, np.nan, 1e-300]))
+    array([ 3., -2.,  1.,  1.], dtype=float32)
+    """
+    size = np.abs(given)
+    return np.where((size >= MIN_AMOUNT) & (size <= MAX_QUANTITY), given, 1.0).astype(np.float32)
 
 
 def usable_prices(given: npt.NDArray[np.float64]) -> Floats:
-    """(N,) NaN in the place of what is no price: not finite, nothing, less; for training and requests alike."""
-    return np.where(np.isfinite(given) & (given > 0), given, np.nan).astype(np.float32)
+    """(N,) NaN in the place of what is no price: not finite, nothing, less, beyond all; for training and requests alike."""
+    return np.where((given >= MIN_AMOUNT) & (given <= MAX_PRICE), given, np.nan).astype(np.float32)
 
 
 def surface_codes(column: Any, count: int) -> Ints:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from endcap.data.features import FAR_FUTURE, TYPES, choose_targets, interactions_from_events
+from endcap.data.features import (
+    FAR_FUTURE,
+    TYPES,
+    choose_targets,
+    interactions_from_events,
+    usable_prices,
+    usable_quantities,
+)
 
 NOW = datetime(2011, 10, 31, tzinfo=UTC)
 
@@ -58,3 +66,12 @@ def test_targets_are_purchases_else_carts_else_all() -> None:
 def test_no_events_make_no_interactions() -> None:
     empty = interactions_from_events(events().astype({"time": "datetime64[us, UTC]"}), ["a"])
     assert (len(empty), empty.item_ids.tolist()) == (0, ["a"])
+
+
+def test_amounts_that_32_bits_cannot_weigh_count_as_not_given() -> None:
+    given = np.array([2.5, 1e-300, np.inf, np.nan, 1e300])
+    assert usable_quantities(given).tolist() == [2.5, 1, 1, 1, 1]
+    assert usable_quantities(-given).tolist() == [-2.5, 1, 1, 1, 1]
+    prices = usable_prices(np.append(given, [-1.0, 0.0]))
+    assert prices[0] == 2.5
+    assert np.isnan(prices[1:]).all()
