@@ -74,17 +74,32 @@ def calibration_error(
     return round(float(np.abs(gaps).sum() / len(p)), 12)
 
 
-def error_by_chance(chances_N: npt.NDArray[Any], binning: Binning = "equal_mass", bins: int = BINS) -> float:
+def error_by_chance(
+    chances_N: npt.NDArray[Any],
+    happened_N: npt.NDArray[Any] | None = None,
+    groups_N: npt.NDArray[Any] | None = None,
+    binning: Binning = "equal_mass",
+    bins: int = BINS,
+) -> float:
     """The calibration error that chance alone gives a forecaster whose probabilities are all true.
 
-    In each bin the sum of p - happened is near normal with the variance sum of p (1 - p); its mean distance from 0 is
-    sqrt(2 / pi) of its deviation.
+    In each bin the sum of p - happened is near normal; its mean distance from 0 is sqrt(2 / pi) of its deviation. If rows are
+    independent, its variance is the sum of p (1 - p). Rows of one group (a slate: who buys at all, buys several) are not: then
+    it is the sum of squares of the groups' sums of happened - p, each less the bin's mean.
 
     >>> round(error_by_chance(np.full(5000, 0.5)), 4), round(error_by_chance(np.full(50, 0.5)), 4)
     (0.0056, 0.0564)
     """
     p = np.asarray(chances_N, np.float64)
-    variances = np.bincount(assign_bins(p, binning, bins), weights=p * (1 - p))
+    bin_N = assign_bins(p, binning, bins)
+    if happened_N is None or groups_N is None:
+        variances = np.bincount(bin_N, weights=p * (1 - p))
+        return float(np.sqrt(2 / np.pi * variances).sum() / len(p))
+    off = np.asarray(happened_N, np.float64) - p
+    off -= (np.bincount(bin_N, weights=off) / np.maximum(np.bincount(bin_N), 1))[bin_N]
+    _, group_N = np.unique(groups_N, return_inverse=True)
+    cells, cell_N = np.unique(bin_N * (group_N.max() + 1) + group_N, return_inverse=True)
+    variances = np.bincount(cells // (group_N.max() + 1), weights=np.bincount(cell_N, weights=off) ** 2)
     return float(np.sqrt(2 / np.pi * variances).sum() / len(p))
 
 

@@ -22,7 +22,7 @@ from endcap.models.behaviour import BehaviourModel, Learnt
 from endcap.models.behaviour_features import Features
 from endcap.models.calibration import CalibrationMap, log_odds
 from endcap.progress import Progress, silent
-from endcap.training.calibration import choose_map
+from endcap.training.calibration import choose_map, surely_positive
 
 MIN_POSITIVES = 10  # of a task, on each side of the split; with fewer one rate speaks for all
 MIN_STEPS = 16  # an epoch: few rows are taken in smaller batches
@@ -84,12 +84,15 @@ def fit_head(
     features: Features,
     outcomes_N2: npt.NDArray[Any],
     learn: npt.NDArray[np.bool_],
+    groups_N: npt.NDArray[Any] | None = None,
     *,
     seed: int = 0,
     candidates: Sequence[HeadOptions] = CANDIDATES,
     progress: Progress = silent,
 ) -> BehaviourModel:
     """Learn on the rows of `learn`; stop, choose the candidate and calibrate on the others. Rows in order of time.
+
+    `groups_N`: rows that go together, such as a slate; standard errors count a group once. None: every row by itself.
 
     A task with fewer than MIN_POSITIVES events on either side, or that no candidate predicts better than one rate does by a
     standard error, gets that rate; `tasks` of the result says so.
@@ -109,12 +112,13 @@ def fit_head(
         progress(f"behaviour head, {options.hidden} hidden, decay {options.decay:g}: validation loss {loss:.5f}")
         if loss < best_loss:
             best, best_loss = _with_weights(base, head), loss
-    tasks = _settle(best, base, features.rows(~learn), outcomes[~learn], learnable)
+    groups = np.arange(len(outcomes)) if groups_N is None else groups_N
+    tasks = _settle(best, base, features.rows(~learn), outcomes[~learn], groups[~learn], learnable)
     model = _constant_where(best, base, tasks)
     raw = model.raw_chances(features.rows(~learn))
-    click = choose_map(raw.click, outcomes[~learn, 0]) if tasks["click"].by == "head" else CalibrationMap()
+    click = choose_map(raw.click, outcomes[~learn, 0], groups[~learn]) if tasks["click"].by == "head" else CalibrationMap()
     spoken = "head" in {task.by for task in tasks.values()}  # P(purchase) follows P(click) even where its own rate is constant
-    purchase = choose_map(raw.purchase, outcomes[~learn, 1]) if spoken else CalibrationMap()
+    purchase = choose_map(raw.purchase, outcomes[~learn, 1], groups[~learn]) if spoken else CalibrationMap()
     facts = {
         "rows": [int(learn.sum()), int((~learn).sum())],
         "positives": [[int(v) for v in outcomes[side].sum(axis=0)] for side in (learn, ~learn)],
@@ -198,15 +202,21 @@ def _with_weights(base: BehaviourModel, head: Head) -> BehaviourModel:
 
 
 def _settle(
-    model: BehaviourModel, base: BehaviourModel, features: Features, outcomes: Floats, learnable: list[str]
+    model: BehaviourModel,
+    base: BehaviourModel,
+    features: Features,
+    outcomes: Floats,
+    groups: npt.NDArray[Any],
+    learnable: list[str],
 ) -> dict[str, Learnt]:
     """Which tasks the head may speak for: those that it predicts better than one rate does, by a standard error."""
     ours, theirs = model.raw_chances(features), base.raw_chances(features)
     tasks = {}
     for task, (name, reason) in enumerate(zip(TASKS, learnable, strict=True)):
         gains = log_losses(getattr(theirs, name), outcomes[:, task]) - log_losses(getattr(ours, name), outcomes[:, task])
-        sure = gains.mean() > gains.std() / np.sqrt(len(gains))
-        reason = reason or ("" if sure else "no better than one rate on the calibration rows, by a standard error")
+        reason = reason or (
+            "" if surely_positive(gains, groups) else "no better than one rate on the calibration rows, by a standard error"
+        )
         tasks[name] = Learnt("rate", reason) if reason else Learnt("head")
     return tasks
 

@@ -76,7 +76,8 @@ def learn_behaviour(
         known = _rates(before[before["time"] + days.attribution <= after["time"].iloc[0]])
         outcomes, learn = shown[OUTCOMES].to_numpy(np.float64), learn_rows(before["time"], LEARN_SHARE)
         features = _features(model, days, interactions, weeks(since, until), recent_days, (before, after), known)
-        head = fit_head(features.rows(early), outcomes[early], learn, seed=days.seed, progress=progress)
+        slates = before["request_id"].to_numpy(str)
+        head = fit_head(features.rows(early), outcomes[early], learn, slates, seed=days.seed, progress=progress)
         if all(task.by == "rate" for task in head.tasks.values()):
             told = "; ".join(f"{name}: {task.reason}" for name, task in head.tasks.items())
             raise TrainingError(told, field="behaviour head", action="It is tried again when more was shown.")
@@ -146,7 +147,7 @@ def _figures(head: BehaviourModel, judged: Table, known: ItemRates) -> dict[str,
             "prior_log_loss": float(log_losses(theirs, happened).mean()),
             "ece": calibration_error(ours, happened),
             "prior_ece": calibration_error(theirs, happened),
-            "chance_ece": error_by_chance(ours),
+            "chance_ece": error_by_chance(ours, happened, judged.shown["request_id"].to_numpy(str)),
         }
         task = head.tasks[name]
         found[name] = {key: round(value, 6) for key, value in numbers.items()} | {"by": task.by, "reason": task.reason}

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression, minimize
 
+from endcap.evaluation.calibration import log_losses
 from endcap.models.calibration import CalibrationMap, Floats, Kind, log_odds
 
 KINDS: tuple[Kind, ...] = ("identity", "temperature", "platt", "isotonic")
@@ -39,24 +40,39 @@ def fit_map(kind: Kind, raw_N: npt.NDArray[Any], happened_N: npt.NDArray[Any]) -
     return CalibrationMap(kind, np.asarray(found.x, np.float64))
 
 
-def choose_map(raw_N: npt.NDArray[Any], happened_N: npt.NDArray[Any]) -> CalibrationMap:
-    """The kind with the least log loss on blocks of time that it was not fitted on, then fitted on all; rows in order of time.
+def choose_map(
+    raw_N: npt.NDArray[Any], happened_N: npt.NDArray[Any], groups_N: npt.NDArray[Any] | None = None
+) -> CalibrationMap:
+    """The first of KINDS within a standard error of the least log loss on blocks of time that it was not fitted on, then fitted
+    on all; rows in order of time.
 
-    With few events of either kind the raw probabilities are left as they are.
+    `groups_N`: rows that go together, such as a slate; a group has one voice. None: every row has its own. With few events of
+    either kind the raw probabilities are left as they are.
     """
     raw, happened = np.asarray(raw_N, np.float64), np.asarray(happened_N, np.float64)
     rarer = int(min(happened.sum(), len(happened) - happened.sum()))
     if rarer < MIN_OF_EACH:
         return CalibrationMap()
     kinds = [kind for kind in KINDS if kind != "isotonic" or rarer >= ISOTONIC_MIN]
-    block = np.arange(len(raw)) * FOLDS // len(raw)
-    losses = {kind: sum(_held_out_loss(kind, raw, happened, block == fold) for fold in range(FOLDS)) for kind in kinds}
-    return fit_map(min(kinds, key=lambda kind: losses[kind]), raw, happened)
+    losses_KN = np.stack([_held_out_losses(kind, raw, happened) for kind in kinds])
+    behind_KN = losses_KN - losses_KN[losses_KN.sum(axis=1).argmin()]
+    worse = [surely_positive(behind_N, groups_N) for behind_N in behind_KN]
+    return fit_map(kinds[worse.index(False)], raw, happened)
 
 
-def _held_out_loss(kind: Kind, raw: Floats, happened: Floats, out: npt.NDArray[np.bool_]) -> float:
-    p = np.clip(fit_map(kind, raw[~out], happened[~out])(raw[out]), 1e-7, 1 - 1e-7)
-    return float(-np.sum(happened[out] * np.log(p) + (1 - happened[out]) * np.log1p(-p)))
+def surely_positive(values_N: Floats, groups_N: npt.NDArray[Any] | None = None) -> bool:
+    """Whether the sum lies above 0 by more than its standard error; rows of a group count as one."""
+    sums_G = values_N if groups_N is None else np.bincount(np.unique(groups_N, return_inverse=True)[1], weights=values_N)
+    return bool(sums_G.sum() > sums_G.std() * np.sqrt(len(sums_G)))
+
+
+def _held_out_losses(kind: Kind, raw: Floats, happened: Floats) -> Floats:
+    """(N,) each row's log loss by a map that was fitted on the other blocks of time."""
+    block, losses = np.arange(len(raw)) * FOLDS // len(raw), np.empty(len(raw))
+    for fold in range(FOLDS):
+        out = block == fold
+        losses[out] = log_losses(fit_map(kind, raw[~out], happened[~out])(raw[out]), happened[out])
+    return losses
 
 
 def _isotonic(raw: Floats, happened: Floats) -> CalibrationMap:

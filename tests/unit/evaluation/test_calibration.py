@@ -67,3 +67,19 @@ def test_the_error_by_chance_is_that_of_true_probabilities() -> None:
     chances = rng.beta(2, 5, 700)
     drawn = [calibration_error(chances, rng.random(700) < chances) for _ in range(300)]
     assert error_by_chance(chances) == pytest.approx(np.mean(drawn), rel=0.05)
+
+
+def test_the_error_by_chance_of_slates_that_go_together_is_larger() -> None:
+    """Chances are true, yet a slate's rows happen together: as often as drawn, not as if each row were drawn by itself."""
+    rng = np.random.default_rng(1)
+    slates = np.repeat(np.arange(70), 10)
+    chances = np.repeat(rng.beta(2, 5, 70), 10)
+    drawn, told = [], []
+    for _ in range(200):
+        happened = np.repeat(rng.random(70) < chances[::10], 10)
+        drawn.append(calibration_error(chances, happened))
+        told.append(error_by_chance(chances, happened, slates))
+    assert np.mean(told) == pytest.approx(np.mean(drawn), rel=0.15)
+    assert np.mean(told) > 2 * error_by_chance(chances)
+    alone = [error_by_chance(chances, rng.random(700) < chances, np.arange(700)) for _ in range(50)]
+    assert np.mean(alone) == pytest.approx(error_by_chance(chances), rel=0.05)

@@ -7,7 +7,7 @@ import pytest
 
 from endcap.evaluation.calibration import calibration_error
 from endcap.models.calibration import CalibrationMap, log_odds, sigmoid
-from endcap.training.calibration import KINDS, choose_map, fit_map
+from endcap.training.calibration import KINDS, choose_map, fit_map, surely_positive
 
 
 def _off(slope: float, offset: float, rows: int = 6000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,3 +48,26 @@ def test_few_events_change_nothing(happened: np.ndarray) -> None:
     raw = np.linspace(0.1, 0.9, 300)
     assert choose_map(raw, happened).kind == "identity"
     assert CalibrationMap()(raw).tolist() == raw.tolist()
+
+
+def test_a_map_that_a_few_slates_alone_ask_for_is_not_taken() -> None:
+    """Thirty slates of ten rows, all acted on or none: as rows they seem to say much, as slates they say little."""
+    random = np.random.default_rng(8)
+    slates = np.repeat(np.arange(30), 10)
+    happened = np.repeat((random.random(30) < 0.3).astype(float), 10)
+    raw = np.clip(0.2 + random.normal(0, 0.02, 300), 0.01, 0.99)
+    assert choose_map(raw, happened).kind != "identity"
+    assert choose_map(raw, happened, slates).kind == "identity"
+
+
+def test_many_slates_ask_for_it_too() -> None:
+    raw, happened, truth = _off(0.5, 0.8)
+    mended = choose_map(raw, happened, np.arange(len(raw)) // 10)(raw)
+    assert calibration_error(mended, truth) < 0.4 * calibration_error(raw, truth)
+
+
+def test_a_sum_is_sure_by_its_groups() -> None:
+    values = np.concatenate([np.ones(50), -np.ones(30)])
+    assert surely_positive(values)
+    assert not surely_positive(values, np.array(["a"] * 50 + ["b"] * 30))
+    assert not surely_positive(np.zeros(10))

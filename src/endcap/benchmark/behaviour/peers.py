@@ -34,7 +34,7 @@ def popularity_prior(case: Case, task: int) -> dict[str, Floats]:
     tried = {strength: early.rates(before.item_ids[other], strength)[:, task] for strength in STRENGTHS}
     best = min(STRENGTHS, key=lambda strength: _loss(tried[strength], happened))
     raw = case.rates.rates(case.test.item_ids, best)[:, task]
-    return {"popularity prior, raw": raw, "popularity prior": choose_map(tried[best], happened)(raw)}
+    return {"popularity prior, raw": raw, "popularity prior": choose_map(tried[best], happened, before.shoppers[other])(raw)}
 
 
 def lightgbm_trees(case: Case, task: int, seed: int, progress: Progress) -> dict[str, Floats]:
@@ -63,7 +63,7 @@ def lightgbm_trees(case: Case, task: int, seed: int, progress: Progress) -> dict
         best = min(best, (loss, model), key=lambda one: one[0])
     trees = best[1]
     raw = np.asarray(trees.predict(case.test.features.values))
-    calibrated = choose_map(np.asarray(trees.predict(x[other])), happened[other])(raw)
+    calibrated = choose_map(np.asarray(trees.predict(x[other])), happened[other], before.shoppers[other])(raw)
     return {"LightGBM, raw": raw, "LightGBM": calibrated}
 
 

@@ -93,7 +93,7 @@ def _cases_of(path: Path) -> list[dict[str, Any]]:
 def compare(case: Case, seed: int, progress: Progress = silent) -> dict[str, Any]:
     """Fit everything on the rows before the test and judge all of it on the test rows."""
     begun = time.monotonic()
-    head = fit_head(case.before.features, case.before.outcomes, case.learn, seed=seed, progress=progress)
+    head = fit_head(case.before.features, case.before.outcomes, case.learn, case.before.shoppers, seed=seed, progress=progress)
     seconds = {HEAD: round(time.monotonic() - begun, 1)}
     begun = time.monotonic()
     predictions = predict_all(case, head, seed, progress)
