@@ -25,8 +25,8 @@ from endcap.config import load_params
 from endcap.data.features import FAR_FUTURE, TYPE_CODES, TYPES, Interactions
 from endcap.models.history import MICROSECONDS_PER_DAY, HistoryBatch
 from endcap.models.sequential import SequenceModel, SequenceShape
-from endcap.pipeline.stages import fit_options
 from endcap.training.losses import Objective
+from endcap.training.options import fit_options
 from endcap.training.schedule import Schedule
 from endcap.training.sequences import QUESTIONS, Sequences, make_sequences
 from endcap.training.trainer import train
