@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from endcap.data.features import EPOCH, to_microseconds
+
 BUSY_MILLISECONDS = 60_000
 
 metadata = sa.MetaData()
@@ -82,10 +83,10 @@ catalog = sa.Table(
 
 
 def microseconds(time: datetime) -> int:
-    """Microseconds since 1970. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
+    """As features.to_microseconds. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
     if time.tzinfo is None:
         raise ValueError(f"time {time.isoformat()} has no zone")
-    return (time - EPOCH) // timedelta(microseconds=1)
+    return to_microseconds(time)
 
 
 def moment(value: int) -> datetime:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ TYPE_WEIGHTS = {"purchase": 1.0, "cart": 0.5, "rating": 0.5, "click": 0.2, "view
 WEIGHTS = np.array([TYPE_WEIGHTS.get(name, 0.0) for name in TYPES], np.float32)
 POSITIVE_TYPES = WEIGHTS > 0
 SURFACE_CODES = {"": 0} | {str(surface): code for code, surface in enumerate(Surface, start=1)}  # 0: not known
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_FUTURE = np.iinfo(np.int64).max
 
 
@@ -180,7 +181,7 @@ def to_microseconds(moment: datetime) -> int:
     86400000000
     """
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+    return (aware - EPOCH) // timedelta(microseconds=1)
 
 
 def column_microseconds(column: pd.Series[Any]) -> Ints:

@@ -22,6 +22,7 @@ from endcap.data.features import (
     TYPES,
     Interactions,
     surface_codes,
+    to_microseconds,
     usable_prices,
     usable_quantities,
 )
@@ -143,7 +144,7 @@ class HistoryBatch:
 
 def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime) -> HistoryBatch:
     """Histories as flat arrays: unknown items, returns (quantity <= 0), weightless types and later events are left out."""
-    now_us = microseconds(now)
+    now_us = to_microseconds(now)
     found: list[tuple[npt.NDArray[Any], ...]] = []
     for row, history in enumerate(histories):
         if not len(history):
@@ -173,11 +174,6 @@ def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
     own.sum_duplicates()
     own.data[:] = 1
     return own
-
-
-def microseconds(moment: datetime | np.datetime64) -> int:
-    """Microseconds since the epoch; a naive moment is taken as UTC."""
-    return int(_as_times([moment]).astype(np.int64)[0])
 
 
 def _as_times(times: Any) -> npt.NDArray[np.datetime64]:
