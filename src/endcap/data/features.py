@@ -33,7 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_FUTURE = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Interactions:
     """Positive events as arrays of one length N, ordered by time (ties: as they came).
 
@@ -114,12 +114,19 @@ def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Inter
     vocabulary = np.array([*item_ids, *present], dtype=object)
     index = {item: code for code, item in enumerate(vocabulary)}
     items = frame["item_id"].map(index).to_numpy(np.int64)
-    quantities = clean_quantities(frame.get("quantity"), len(frame))
-    prices = clean_prices(frame.get("price"), len(frame))
     return Interactions(
-        np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types),
-        quantities, prices, surface_codes(frame.get("surface"), len(frame)),
-    )  # fmt: skip
+        user_ids=np.asarray(user_ids, object),
+        item_ids=vocabulary,
+        users=users.astype(np.int64),
+        items=items,
+        times_us=times,
+        types=types,
+        cancelled_us=cancelled,
+        target_types=choose_targets(types),
+        quantities=clean_quantities(frame.get("quantity"), len(frame)),
+        prices=clean_prices(frame.get("price"), len(frame)),
+        surfaces=surface_codes(frame.get("surface"), len(frame)),
+    )
 
 
 def clean_quantities(column: pd.Series[Any] | None, count: int) -> Floats:

@@ -144,10 +144,10 @@ def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
     known = known.where(np.argsort(known.users, kind="stable"))
     now_us = to_microseconds(now)
     ages = ((now_us - known.times_us) / MICROSECONDS_PER_DAY).astype(np.float32)
-    rows = np.searchsorted(users, known.users)
     return HistoryBatch(
-        len(users), rows, known.items, ages, known.types, now_us, known.quantities, known.prices, known.surfaces
-    )
+        size=len(users), rows=np.searchsorted(users, known.users), codes=known.items, ages=ages, types=known.types,
+        now_us=now_us, quantities=known.quantities, prices=known.prices, surfaces=known.surfaces,
+    )  # fmt: skip
 
 
 def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster:
