@@ -20,7 +20,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from endcap.pipeline import ingest
+from endcap.pipeline import ingest, quarantine
 from loop import DATASET, FINAL, RULES
 
 MOMENT = {"type": ["null", "string"], "format": "date-time"}
@@ -50,7 +50,7 @@ def accept_or_quarantine(passed: bool) -> str:
 
 @task(**FINAL)
 def quarantine_batch(batch_id: str) -> None:
-    ingest.quarantine_batch(batch_id)
+    quarantine.quarantine_batch(batch_id)
 
 
 @task

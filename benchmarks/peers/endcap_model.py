@@ -25,8 +25,8 @@ from endcap.config import load_params
 from endcap.data.features import FAR_FUTURE, TYPE_CODES, TYPES, Interactions
 from endcap.models.history import MICROSECONDS_PER_DAY, HistoryBatch
 from endcap.models.sequential import SequenceModel, SequenceShape
-from endcap.pipeline.stages import fit_options
 from endcap.training.losses import Objective
+from endcap.training.options import fit_options
 from endcap.training.schedule import Schedule
 from endcap.training.sequences import QUESTIONS, Sequences, make_sequences
 from endcap.training.trainer import train
@@ -49,11 +49,18 @@ def as_interactions(histories: Histories, items: int) -> Interactions:
     targets = np.zeros(len(TYPES), np.bool_)
     targets[TYPE_CODES["purchase"]] = True
     return Interactions(
-        np.arange(len(histories)).astype(str).astype(object), np.arange(items).astype(str).astype(object),
-        users[order], histories.items[order], times[order], np.full(len(users), TYPE_CODES["purchase"], np.int64),
-        np.full(len(users), FAR_FUTURE, np.int64), targets, np.ones(len(users), np.float32),
-        np.full(len(users), np.nan, np.float32), np.zeros(len(users), np.int64),
-    )  # fmt: skip
+        user_ids=np.arange(len(histories)).astype(str).astype(object),
+        item_ids=np.arange(items).astype(str).astype(object),
+        users=users[order],
+        items=histories.items[order],
+        times_us=times[order],
+        types=np.full(len(users), TYPE_CODES["purchase"], np.int64),
+        cancelled_us=np.full(len(users), FAR_FUTURE, np.int64),
+        target_types=targets,
+        quantities=np.ones(len(users), np.float32),
+        prices=np.full(len(users), np.nan, np.float32),
+        surfaces=np.zeros(len(users), np.int64),
+    )
 
 
 def new_network(train_table: Interactions, job: Job) -> SequenceModel:
@@ -93,10 +100,17 @@ def rank(network: SequenceModel, histories: Histories) -> Ints:
         lengths = np.diff(part.starts)
         rows = np.repeat(np.arange(len(part)), lengths)
         ages = (np.repeat(part.starts[1:], lengths) - np.arange(len(part.items))) * WEEK_DAYS
-        kinds = np.full(len(rows), TYPE_CODES["purchase"], np.int64)
-        one, unknown = np.ones(len(rows), np.float32), np.full(len(rows), np.nan, np.float32)
-        nowhere = np.zeros(len(rows), np.int64)
-        batch = HistoryBatch(len(part), rows, part.items, ages.astype(np.float32), kinds, 0, one, unknown, nowhere)
+        batch = HistoryBatch(
+            size=len(part),
+            rows=rows,
+            codes=part.items,
+            ages=ages.astype(np.float32),
+            types=np.full(len(rows), TYPE_CODES["purchase"], np.int64),
+            now_us=0,
+            quantities=np.ones(len(rows), np.float32),
+            prices=np.full(len(rows), np.nan, np.float32),
+            surfaces=np.zeros(len(rows), np.int64),
+        )
         scores = network.score(batch, vectors)
         scores[:, unseen] = -np.inf
         slates.append(best_unseen(scores, part))

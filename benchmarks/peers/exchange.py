@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from endcap.data.atomic_write import write_atomically
 from endcap.errors import InputError
 from endcap.evaluation.metrics import ndcg_at_k, recall_at_k, top_k
 
@@ -126,9 +127,7 @@ def read_job(path: Path) -> Job:
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
 def judge_slates(slates: Ints, cases: Cases) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,15 +1,20 @@
-"""The file of a benchmark's result."""
+"""The file of a benchmark's result, and the picture beside it."""
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from endcap.benchmark.measuring import surroundings
+from endcap.benchmark.partial import PartialResults
+from endcap.data.atomic_write import write_atomically
 from endcap.errors import InputError
 
 
@@ -38,12 +43,28 @@ def check_out(out: Path | None, *inputs: Path | None) -> None:
         ) from error
 
 
+def publish(
+    figures: dict[str, Any],
+    begun: float,
+    out: Path | None,
+    draw: Callable[[Mapping[str, Any], Path], None],
+    finished: PartialResults,
+) -> dict[str, Any]:
+    """The figures with where, when and in how many seconds since `begun` they were measured; written and drawn, if there is
+    a place for them. What was finished on the way is forgotten: the next run measures anew.
+    """
+    seconds, date = round(time.monotonic() - begun, 1), datetime.now(UTC).isoformat(timespec="seconds")
+    result = {**figures, **surroundings(), "seconds": seconds, "date": date}
+    if out:
+        write_json(out, result)
+        draw(result, out.with_suffix(".png"))
+    finished.clear()
+    return result
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -184,11 +184,20 @@ def _interactions(
     items = np.fromiter((index[item] for item in events.items[order]), np.int64, len(order))
     users = np.searchsorted(user_ids, events.users[order]).astype(np.int64)
     by_time = np.argsort(times, kind="stable")
-    kinds, never = events.types[order][by_time], np.full(len(order), FAR_FUTURE)
+    kinds = events.types[order][by_time]
     return Interactions(
-        user_ids, vocabulary, users[by_time], items[by_time], times[by_time], kinds, never, choose_targets(kinds),
-        events.quantities[order][by_time], events.prices[order][by_time], events.surfaces[order][by_time],
-    )  # fmt: skip
+        user_ids=user_ids,
+        item_ids=vocabulary,
+        users=users[by_time],
+        items=items[by_time],
+        times_us=times[by_time],
+        types=kinds,
+        cancelled_us=np.full(len(order), FAR_FUTURE),
+        target_types=choose_targets(kinds),
+        quantities=events.quantities[order][by_time],
+        prices=events.prices[order][by_time],
+        surfaces=events.surfaces[order][by_time],
+    )
 
 
 def _codes(names: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:

@@ -73,7 +73,7 @@ def quality(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from endcap.benchmark.quality.run import Request, run_quality
     from endcap.config import load_params, load_settings
-    from endcap.pipeline.stages import fit_options
+    from endcap.training.options import fit_options
 
     params = load_params()
     request = Request(

@@ -63,6 +63,7 @@ def _run(console: Any, batch_id: str, start: datetime | None, end: datetime | No
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from endcap.pipeline import ingest as steps
+    from endcap.pipeline.quarantine import quarantine_batch
 
     first = start or FIRST_TIME
     last = end or datetime.now(UTC)
@@ -78,7 +79,7 @@ def _run(console: Any, batch_id: str, start: datetime | None, end: datetime | No
         step("collect", steps.collect_batch, first.isoformat(), last.isoformat(), batch_id)
         checked = step("validate", steps.validate_batch, batch_id)
         if not checked["passed"]:
-            step("quarantine", steps.quarantine_batch, batch_id)
+            step("quarantine", quarantine_batch, batch_id)
         cleaned = step("clean", steps.clean_batch, batch_id)
         made = step("version", steps.version_dataset, batch_id)
     for warning in checked["warnings"]:
@@ -163,7 +164,7 @@ def show_quarantined(batch: Annotated[str, typer.Argument(help="A batch id; `end
 @quarantine.command("retry")
 def retry_quarantined(batch: Annotated[str, typer.Argument(help="A batch id; `endcap quarantine list` shows them.")]) -> None:
     """Let a rejected batch be judged once more, after a suite or a threshold was mended."""
-    from endcap.pipeline.ingest import release_batch
+    from endcap.pipeline.quarantine import release_batch
 
     release_batch(batch)
     typer.echo(f"{batch} waits again: run ingest_events on it (source = {batch}, or the same interval for a log batch).")

@@ -49,7 +49,7 @@ def updates(
     from endcap.benchmark.updates.run import Request, run_updates
     from endcap.config import load_params, load_settings
     from endcap.errors import InputError
-    from endcap.pipeline.stages import fit_options
+    from endcap.training.options import fit_options
 
     if (interactions is None) == (shop is None):
         action = "Give one of --interactions and --shop."

@@ -1,20 +1,27 @@
-"""The tables of the event log, and the engine that opens them. Times are microseconds since 1970 in UTC: the same number in
-SQLite, PostgreSQL and Parquet. What is done with the tables is in `events.py`.
+"""The tables of the event log, what goes into them, and the engine that opens them. Times are microseconds since 1970 in UTC:
+the same number in SQLite, PostgreSQL and Parquet. What is done with the tables is in `events.py`.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from endcap import contracts
+from endcap.data.features import EPOCH, to_microseconds
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 BUSY_MILLISECONDS = 60_000
+ROWS_A_STATEMENT = 50_000
 
 metadata = sa.MetaData()
 _Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -82,14 +89,54 @@ catalog = sa.Table(
 
 
 def microseconds(time: datetime) -> int:
-    """Microseconds since 1970. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
+    """As features.to_microseconds. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
     if time.tzinfo is None:
         raise ValueError(f"time {time.isoformat()} has no zone")
-    return (time - EPOCH) // timedelta(microseconds=1)
+    return to_microseconds(time)
 
 
 def moment(value: int) -> datetime:
     return EPOCH + timedelta(microseconds=value)
+
+
+def chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows, as many at a time as one statement takes."""
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == ROWS_A_STATEMENT:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def event_columns(events: Sequence[Mapping[str, Any]] | pa.Table) -> Iterator[list[list[Any]]]:
+    """The contract's columns as lists, times as integers; a chunk at a time, so that memory stays flat."""
+    import pyarrow as pa
+
+    schema = contracts.event_schema()
+    if isinstance(events, Sequence):
+        columns = [[event.get(name) for event in events] for name in schema.names]
+        index = schema.get_field_index("time")
+        columns[index] = [microseconds(time) for time in columns[index]]
+        yield columns
+        return
+    plain = schema.set(schema.get_field_index("time"), pa.field("time", pa.int64()))
+    for batch in events.select(schema.names).cast(schema).cast(plain).to_batches(max_chunksize=ROWS_A_STATEMENT):
+        yield [column.to_pylist() for column in batch.columns]
+
+
+def plain_rows(table: pa.Table, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    """Rows as dicts with times as integers; a chunk at a time, so that memory stays flat."""
+    import pyarrow as pa
+
+    times = [(i, f) for i, f in enumerate(schema) if pa.types.is_timestamp(f.type)]
+    plain = schema
+    for i, field in times:
+        plain = plain.set(i, field.with_type(pa.int64()))
+    for batch in table.select(schema.names).cast(schema).cast(plain).to_batches(max_chunksize=ROWS_A_STATEMENT):
+        yield from batch.to_pylist()
 
 
 def open_engine(url: str) -> sa.Engine:

@@ -7,7 +7,7 @@ are in `event_tables.py`. Not here: what a good event is (`validation.py`), and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 WANTING_TYPES = tuple(name for name, wants in zip(TYPES, POSITIVE_TYPES, strict=True) if wants)
 HISTORY_TYPES = (*WANTING_TYPES, contracts.EventType.DISMISS.value)  # what is learnt from, and what hides an item
-ROWS_A_STATEMENT = 50_000
 IDS_A_STATEMENT = 10_000
 _EVENT_COLUMNS = [column.name for column in tables.events.c if column.name != "seq"]
 _EVENT_ID = _EVENT_COLUMNS.index("event_id")
@@ -70,7 +69,7 @@ class EventLog:
         received = (microseconds(datetime.now(UTC)), batch_id)
         accepted, count = 0, 0
         with self._answering(), self._engine.begin() as connection:
-            for columns in _event_columns(events):
+            for columns in tables.event_columns(events):
                 if replacing:
                     self._remove(connection, columns[_EVENT_ID], replacing)
                 rows = [(*row, *received) for row in zip(*columns, strict=True)]
@@ -165,7 +164,7 @@ class EventLog:
 
     def upsert_catalog(self, items: pa.Table) -> None:
         """Insert or replace items (catalog_schema). An item keeps the earliest `available_from` that was ever given."""
-        rows = _catalog_rows(items)
+        rows = tables.plain_rows(items, contracts.catalog_schema())
         insert = self._insert(tables.catalog)
         new = insert.excluded
         known = tables.catalog.c.available_from
@@ -173,7 +172,7 @@ class EventLog:
         values["available_from"] = sa.case((known < new.available_from, known), else_=new.available_from)
         statement = insert.on_conflict_do_update(index_elements=["item_id"], set_=values)
         with self._answering(), self._engine.begin() as connection:
-            for chunk in _chunks(rows):
+            for chunk in tables.chunks(rows):
                 connection.execute(statement, chunk)
 
     def read_catalog(self) -> pa.Table:
@@ -256,46 +255,3 @@ class EventLog:
 
 def _columns(table: sa.Table, schema: pa.Schema) -> list[sa.Column[Any]]:
     return [table.c[name] for name in schema.names]
-
-
-def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == ROWS_A_STATEMENT:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _event_columns(events: Sequence[Mapping[str, Any]] | pa.Table) -> Iterator[list[list[Any]]]:
-    """The contract's columns as lists, times as integers; a chunk at a time, so that memory stays flat."""
-    import pyarrow as pa
-
-    schema = contracts.event_schema()
-    if isinstance(events, Sequence):
-        columns = [[event.get(name) for event in events] for name in schema.names]
-        index = schema.get_field_index("time")
-        columns[index] = [microseconds(time) for time in columns[index]]
-        yield columns
-        return
-    plain = schema.set(schema.get_field_index("time"), pa.field("time", pa.int64()))
-    for batch in events.select(schema.names).cast(schema).cast(plain).to_batches(max_chunksize=ROWS_A_STATEMENT):
-        yield [column.to_pylist() for column in batch.columns]
-
-
-def _catalog_rows(items: pa.Table) -> Iterator[dict[str, Any]]:
-    return _plain_rows(items, contracts.catalog_schema())
-
-
-def _plain_rows(table: pa.Table, schema: pa.Schema) -> Iterator[dict[str, Any]]:
-    """Rows as dicts with times as integers; a chunk at a time, so that memory stays flat."""
-    import pyarrow as pa
-
-    times = [(i, f) for i, f in enumerate(schema) if pa.types.is_timestamp(f.type)]
-    plain = schema
-    for i, field in times:
-        plain = plain.set(i, field.with_type(pa.int64()))
-    for batch in table.select(schema.names).cast(schema).cast(plain).to_batches(max_chunksize=ROWS_A_STATEMENT):
-        yield from batch.to_pylist()

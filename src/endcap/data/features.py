@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,13 @@ TYPE_WEIGHTS = {"purchase": 1.0, "cart": 0.5, "rating": 0.5, "click": 0.2, "view
 WEIGHTS = np.array([TYPE_WEIGHTS.get(name, 0.0) for name in TYPES], np.float32)
 POSITIVE_TYPES = WEIGHTS > 0
 SURFACE_CODES = {"": 0} | {str(surface): code for code, surface in enumerate(Surface, start=1)}  # 0: not known
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_FUTURE = np.iinfo(np.int64).max
 MIN_AMOUNT = 1e-6  # pieces or money: what is less is no amount, and 32 bits have no logarithm of it
 MAX_PRICE = 1e12
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Interactions:
     """Positive events as arrays of one length N, ordered by time (ties: as they came).
 
@@ -115,12 +116,19 @@ def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Inter
     vocabulary = np.array([*item_ids, *present], dtype=object)
     index = {item: code for code, item in enumerate(vocabulary)}
     items = frame["item_id"].map(index).to_numpy(np.int64)
-    quantities = clean_quantities(frame.get("quantity"), len(frame))
-    prices = clean_prices(frame.get("price"), len(frame))
     return Interactions(
-        np.asarray(user_ids, object), vocabulary, users.astype(np.int64), items, times, types, cancelled, choose_targets(types),
-        quantities, prices, surface_codes(frame.get("surface"), len(frame)),
-    )  # fmt: skip
+        user_ids=np.asarray(user_ids, object),
+        item_ids=vocabulary,
+        users=users.astype(np.int64),
+        items=items,
+        times_us=times,
+        types=types,
+        cancelled_us=cancelled,
+        target_types=choose_targets(types),
+        quantities=clean_quantities(frame.get("quantity"), len(frame)),
+        prices=clean_prices(frame.get("price"), len(frame)),
+        surfaces=surface_codes(frame.get("surface"), len(frame)),
+    )
 
 
 def clean_quantities(column: pd.Series[Any] | None, count: int) -> Floats:
@@ -187,7 +195,7 @@ def to_microseconds(moment: datetime) -> int:
     86400000000
     """
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+    return (aware - EPOCH) // timedelta(microseconds=1)
 
 
 def column_microseconds(column: pd.Series[Any]) -> Ints:

@@ -1,7 +1,8 @@
 """Data contracts: a Great Expectations suite (`expectations/<suite>.json`) run on a frame, and its result page.
 
 An expectation of severity `critical` blocks the batch, one of severity `warning` is only reported; `notes` says in plain words
-what it protects. Not here: a batch's parameters (`batch_checks.py`) and what becomes of a rejected one (`pipeline/ingest.py`).
+what it protects. Not here: a batch's parameters (`batch_checks.py`) and what becomes of one that breaks them
+(`pipeline/quarantine.py`).
 """
 
 from __future__ import annotations

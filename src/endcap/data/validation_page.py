@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import copy
 import html
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from endcap.contracts import CheckResult
+from endcap.data.atomic_write import write_atomically
 
 _STYLE = Path(__file__).with_suffix(".css")
 
 
 def write_page(result: Any, path: Path, title: str, checks: Sequence[CheckResult]) -> Path:
     """Render a suite's result (ExpectationSuiteValidationResult) into `path`, whole or not at all."""
-    return _write(path, _page(title, checks, _sections(result, title)))
-
-
-def _write(path: Path, page: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, _page(title, checks, _sections(result, title)))
     return path
 
 
@@ -40,7 +33,8 @@ def write_index(pages: Mapping[Path, Sequence[CheckResult]], path: Path, title: 
         f"{sum(check.passed for check in checks)} of {len(checks)} checks passed</li>"
         for page, checks in pages.items()
     )
-    return _write(path, _page(title, every, f"<ul>{links}</ul>"))
+    write_atomically(path, _page(title, every, f"<ul>{links}</ul>"))
+    return path
 
 
 def _sections(result: Any, title: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from endcap.data.atomic_write import write_atomically
 from endcap.errors import InputError
 
 
@@ -33,7 +34,4 @@ class DemoState:
         return self.done[name]
 
     def save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"done": self.done, "seconds": self.seconds}, indent=1), encoding="utf-8")
-        temporary.replace(self.path)
+        write_atomically(self.path, json.dumps({"done": self.done, "seconds": self.seconds}, indent=1))

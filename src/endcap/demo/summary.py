@@ -11,6 +11,7 @@ from rich.table import Table
 from endcap import stack
 from endcap.config import Params, Settings, project_root
 from endcap.contracts import CHAMPION, MODEL_NAME
+from endcap.data.atomic_write import write_atomically
 from endcap.demo import prequential
 from endcap.demo.narrator import Narrator
 from endcap.demo.state import DemoState
@@ -40,9 +41,7 @@ def write_summary(settings: Settings, params: Params, shop: DemoShop, state: Dem
         prequential.plot(rows, params.evaluate.k, folder / "weekly.png")
     summary = _collect(settings, shop, state, repository, registry)
     summary["weekly"], summary["intervals"] = rows, prequential.intervals(measured, params)
-    temporary = folder / "summary.tmp"
-    temporary.write_text(json.dumps(summary, indent=1, default=str), encoding="utf-8")
-    temporary.replace(folder / "summary.json")
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1, default=str))
     _print(summary, params.evaluate.k, settings, tell)
     return summary
 

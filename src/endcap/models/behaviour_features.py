@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.contracts import EventType, Surface
-from endcap.data.features import column_microseconds
+from endcap.data.features import column_microseconds, to_microseconds
 from endcap.models.calibration import log_odds
-from endcap.models.history import MICROSECONDS_PER_DAY, History, microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, History
 from endcap.models.item_rates import STRENGTH, smoothed
 from endcap.models.signals import log_share
 
@@ -91,7 +91,7 @@ class BehaviourFeatures:
         parts = self.model.score_parts([slate.history], slate.now)
         scored = {f"part_{name}": _take(np.asarray(part)[0], codes, known) for name, part in parts.items()}
         total = np.sum(list(scored.values()), axis=0) if scored else np.zeros(size)
-        now_us = microseconds(slate.now)
+        now_us = to_microseconds(slate.now)
         age = (now_us - _take(self._listed_us.astype(np.float64), codes, known)) / MICROSECONDS_PER_DAY
         about_item = {
             "item_popularity": _take(self._popular, codes, known),

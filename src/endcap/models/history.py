@@ -6,7 +6,7 @@ Every scorer takes `Sequence[History]` and a moment. Items that a vocabulary doe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from endcap.data.features import (
     TYPES,
     Interactions,
     surface_codes,
+    to_microseconds,
     usable_prices,
     usable_quantities,
 )
@@ -118,7 +119,7 @@ class Scorer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HistoryBatch:
     """Histories of B shoppers as flat arrays of E known, positive events, ordered by row, then by time."""
 
@@ -135,15 +136,21 @@ class HistoryBatch:
     def of_types(self, wanted: npt.NDArray[np.bool_]) -> HistoryBatch:
         """Only the events for which `wanted` (one flag a type code) is true."""
         keep = wanted[self.types]
-        return HistoryBatch(
-            self.size, self.rows[keep], self.codes[keep], self.ages[keep], self.types[keep], self.now_us,
-            self.quantities[keep], self.prices[keep], self.surfaces[keep],
-        )  # fmt: skip
+        return replace(
+            self,
+            rows=self.rows[keep],
+            codes=self.codes[keep],
+            ages=self.ages[keep],
+            types=self.types[keep],
+            quantities=self.quantities[keep],
+            prices=self.prices[keep],
+            surfaces=self.surfaces[keep],
+        )
 
 
 def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime) -> HistoryBatch:
     """Histories as flat arrays: unknown items, returns (quantity <= 0), weightless types and later events are left out."""
-    now_us = microseconds(now)
+    now_us = to_microseconds(now)
     found: list[tuple[npt.NDArray[Any], ...]] = []
     for row, history in enumerate(histories):
         if not len(history):
@@ -159,12 +166,16 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
         found.append((np.full(len(kept), row, np.int64), *(column[kept] for column in columns)))
     if not found:
         none, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return HistoryBatch(len(histories), none, none, no_numbers, none, now_us, no_numbers, no_numbers, none)
+        return HistoryBatch(
+            size=len(histories), rows=none, codes=none, ages=no_numbers, types=none, now_us=now_us, quantities=no_numbers,
+            prices=no_numbers, surfaces=none,
+        )  # fmt: skip
     rows, codes, times, types, quantities, prices, surfaces = (np.concatenate(column) for column in zip(*found, strict=True))
     ages = ((now_us - times) / MICROSECONDS_PER_DAY).astype(np.float32)
     return HistoryBatch(
-        len(histories), rows, codes, ages, types, now_us, usable_quantities(quantities), usable_prices(prices), surfaces
-    )
+        size=len(histories), rows=rows, codes=codes, ages=ages, types=types, now_us=now_us,
+        quantities=usable_quantities(quantities), prices=usable_prices(prices), surfaces=surfaces,
+    )  # fmt: skip
 
 
 def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
@@ -173,11 +184,6 @@ def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
     own.sum_duplicates()
     own.data[:] = 1
     return own
-
-
-def microseconds(moment: datetime | np.datetime64) -> int:
-    """Microseconds since the epoch; a naive moment is taken as UTC."""
-    return int(_as_times([moment]).astype(np.int64)[0])
 
 
 def _as_times(times: Any) -> npt.NDArray[np.datetime64]:

@@ -8,8 +8,8 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from endcap.data.features import Interactions
-from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
+from endcap.data.features import Interactions, to_microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints
 
 WINDOWS_DAYS = (7, 14, 28, 84)
 ITEM_FACTS = (
@@ -54,7 +54,7 @@ def item_facts(interactions: Interactions, as_of: datetime) -> ItemFacts:
     """Count what was known at `as_of`."""
     known = interactions.known_at(as_of).targets()
     items = len(known.item_ids)
-    age = (microseconds(as_of) - known.times_us) // MICROSECONDS_PER_DAY
+    age = (to_microseconds(as_of) - known.times_us) // MICROSECONDS_PER_DAY
     amounts = _amounts(known, age, items)
     pair = known.users * max(items, 1) + known.items
     order = np.lexsort((age, pair))

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.data.features import Interactions
-from endcap.models.history import MICROSECONDS_PER_DAY, Floats, History, encode, microseconds
+from endcap.data.features import Interactions, to_microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, History, encode
 
 Ints = npt.NDArray[np.int64]
 BATCH_NUMBERS = 8_000_000  # distances held at once
@@ -45,7 +45,7 @@ class TifuKnn:
         self._index = {item: code for code, item in enumerate(self.item_ids)}
         self._targets = interactions.target_types
         users, rows = np.unique(known.users, return_inverse=True)
-        days = (microseconds(as_of) - known.times_us) // MICROSECONDS_PER_DAY
+        days = (to_microseconds(as_of) - known.times_us) // MICROSECONDS_PER_DAY
         self.vectors = basket_vectors(rows, known.items, -days, (len(users), len(self.item_ids)), self.decay)
         self._lengths = np.asarray(self.vectors.multiply(self.vectors).sum(axis=1)).ravel().astype(np.float32)
         return self

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import numpy as np
 
-from endcap.data.features import Interactions
-from endcap.models.history import MICROSECONDS_PER_DAY, Floats, History, microseconds
+from endcap.data.features import Interactions, to_microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, History
 
 
 class Popularity:
@@ -23,7 +23,7 @@ class Popularity:
         """Count what was known at `as_of`."""
         known = interactions.known_at(as_of).targets()
         if self.days is not None:
-            known = known.where(known.times_us >= microseconds(as_of) - int(self.days * MICROSECONDS_PER_DAY))
+            known = known.where(known.times_us >= to_microseconds(as_of) - int(self.days * MICROSECONDS_PER_DAY))
         self.item_ids = list(interactions.item_ids)
         self.counts = np.bincount(known.items, minlength=len(self.item_ids)).astype(np.float32)
         return self

@@ -6,10 +6,10 @@ Time is the data's: a replay of last year behaves as last year did.
 from __future__ import annotations
 
 import json
-import os
 from datetime import date, timedelta
 from pathlib import Path
 
+from endcap.data.atomic_write import write_atomically
 from endcap.data.locks import locked
 from endcap.errors import ConfigError
 
@@ -48,9 +48,5 @@ class Cooldown:
             ) from error
 
     def _write(self, wanted: dict[str, tuple[str, date]]) -> None:
-        ready = self.file.with_suffix(".part")
-        with ready.open("w", encoding="utf-8") as file:
-            json.dump({run: [version, day.isoformat()] for run, (version, day) in wanted.items()}, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        ready.replace(self.file)
+        content = {run: [version, day.isoformat()] for run, (version, day) in wanted.items()}
+        write_atomically(self.file, json.dumps(content, indent=2))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from endcap.data.atomic_write import write_atomically
 from endcap.monitoring.checks import Kind
 
 if TYPE_CHECKING:
@@ -50,8 +50,4 @@ def _verdict(watched: Watched, windows: Windows, dataset_version: str, model_ver
 
 def save_page(snapshot: Any, page: Path) -> None:
     """Write the report as one self-contained HTML file; a former one is replaced whole."""
-    page.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=page.parent, suffix=".part", delete=False) as file:
-        file.write(snapshot.get_html_str(as_iframe=False))
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(page)
+    write_atomically(page, snapshot.get_html_str(as_iframe=False))

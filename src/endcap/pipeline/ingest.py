@@ -1,24 +1,24 @@
 """One batch of events from its arrival to a dataset version: what the tasks of ingest_events call, in this order.
 
     collect_batch → validate_batch → clean_batch → version_dataset
-                                   ↘ quarantine_batch
+                                   ↘ quarantine_batch (`quarantine.py`)
 
-Each step reads and writes the batch's folder (`batches.py`), does nothing twice, and may be killed and run again.
+Each step reads and writes the batch's folder (`batches.py`), does nothing twice, and may be killed and run again. Where a batch
+comes from is in `collection.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap import contracts
 from endcap.config import Settings, load_params, load_settings, project_root
 from endcap.errors import InputError
-from endcap.pipeline.batches import Batch, code_pattern, find_batch, quarantined, rejection, remember_code_pattern
-from endcap.pipeline.landing import state_of
+from endcap.pipeline import collection
+from endcap.pipeline.batches import Batch, code_pattern, find_batch, remember_code_pattern
+from endcap.pipeline.quarantine import quarantine_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,8 +42,8 @@ def collect_batch(interval_start: str, interval_end: str, source: str = "log") -
         BatchRejected: the batch was rejected before.
     """
     settings = load_settings()
-    start, end = _interval(interval_start, interval_end)
-    batch = _collect_log(settings, start, end) if source == "log" else _collect_file(settings, start, end, source)
+    start, end = collection.parse_interval(interval_start, interval_end)
+    batch = collection.from_log(settings, start, end) if source == "log" else collection.from_file(settings, start, end, source)
     card = batch.read_json("batch.json")
     logger.info("batch_collected batch_id=%s events=%d", batch.batch_id, card["rows"]["events"])
     return {
@@ -61,7 +61,7 @@ def validate_batch(batch_id: str) -> dict[str, Any]:
 
     settings, limits = load_settings(), load_params().ingest
     batch = find_batch(settings.paths, batch_id)
-    known = _log(settings).read_catalog()
+    known = collection.open_log(settings).read_catalog()
     catalog, events = batch.read_table("catalog.parquet"), batch.events()
     start, end = batch.interval
     everything = known if catalog is None else batch_checks.merge_catalogs(known, _readable(catalog))
@@ -86,24 +86,6 @@ def validate_batch(batch_id: str) -> dict[str, Any]:
     return {key: outcome[key] for key in ("batch_id", "passed", "reasons", "warnings", "report_url")}
 
 
-def quarantine_batch(batch_id: str) -> None:
-    """Move the batch, whole, to quarantine with its reasons and its report. Nothing else has changed.
-
-    Raises:
-        BatchRejected: always; that is how the run turns red with the reasons.
-    """
-    home = load_settings().paths
-    if not quarantined(home, batch_id):
-        batch = find_batch(home, batch_id)
-        outcome = batch.read_json("validation.json")
-        reason = {key: outcome[key] for key in ("batch_id", "reasons", "warnings", "report_url")}
-        batch.write_json("reason.json", reason | {"source": batch.read_json("batch.json")["source"]})
-        home.quarantine.mkdir(parents=True, exist_ok=True)
-        batch.folder.rename(home.quarantine / batch_id)
-        logger.warning("batch_quarantined batch_id=%s reasons=%d", batch_id, len(outcome["reasons"]))
-    raise rejection(home, batch_id)
-
-
 def clean_batch(batch_id: str) -> dict[str, Any]:
     """Clean the batch by the rules of `data/cleaning.py`, and let serving know a file's events and items.
 
@@ -120,7 +102,7 @@ def clean_batch(batch_id: str) -> dict[str, Any]:
         return {"batch_id": batch_id, **batch.read_json("cleaning.json")}
     if not batch.has("validation.json") or not batch.read_json("validation.json")["passed"]:
         raise InputError("was not accepted by validation", field="batch_id", value=batch_id, action="Run validate_batch first.")
-    log = _log(settings)
+    log = collection.open_log(settings)
     catalog = batch.read_table("catalog.parquet")
     catalog = contracts.catalog_schema().empty_table() if catalog is None else catalog.cast(contracts.catalog_schema())
     rejected = [path.parent.name for path in settings.paths.quarantine.glob("log-*/reason.json")]
@@ -181,70 +163,10 @@ def accept_catalog(batch_id: str) -> dict[str, Any]:
     """
     settings = load_settings()
     now = datetime.now(UTC)
-    _collect_file(settings, now - timedelta(days=1), now, batch_id)
+    collection.from_file(settings, now - timedelta(days=1), now, batch_id)
     if not validate_batch(batch_id)["passed"]:
         quarantine_batch(batch_id)
     return clean_batch(batch_id)
-
-
-def _interval(start: str, end: str) -> tuple[datetime, datetime]:
-    moments = []
-    for name, text in (("interval_start", start), ("interval_end", end)):
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise InputError("is no time", field=name, value=text, action="Write e.g. 2011-11-07T00:00:00+00:00.") from error
-        if moment.tzinfo is None:
-            raise InputError("has no time zone", field=name, value=text, action="Add +00:00 for UTC.")
-        moments.append(moment)
-    if moments[0] >= moments[1]:
-        raise InputError("is not before interval_end", field="interval_start", value=start, action="Swap or widen them.")
-    return moments[0], moments[1]
-
-
-def _stamp(moment: datetime) -> str:
-    """A moment as a part of a batch id: the same for the same instant, however its zone was written."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y%m%dT%H%M%S}" + (f".{utc.microsecond:06d}" if utc.microsecond else "")
-
-
-def _collect_log(settings: Settings, start: datetime, end: datetime) -> Batch:
-    home = settings.paths
-    batch_id = f"log-{_stamp(start)}-{_stamp(end)}"
-    if quarantined(home, batch_id):
-        raise rejection(home, batch_id)
-    batch = Batch(home.batches / batch_id)
-    if batch.complete:
-        return batch
-    log: EventLog = _log(settings)
-    log.claim(batch_id, end, timedelta(minutes=load_params().ingest.clock_skew_minutes))
-    events, catalog = log.read_batch(batch_id), log.read_catalog()
-    batch.write_table("events.parquet", events)
-    batch.write_table("catalog.parquet", catalog)
-    card = {"batch_id": batch_id, "source": "log", "rows": {"events": events.num_rows, "catalog": catalog.num_rows}}
-    batch.write_json("batch.json", card | {"interval_start": start.isoformat(), "interval_end": end.isoformat()})
-    return batch
-
-
-def _collect_file(settings: Settings, start: datetime, end: datetime, source: str) -> Batch:
-    home, batch_id = settings.paths, Path(source).name
-    state = state_of(home, batch_id)
-    if state == "quarantined":
-        raise rejection(home, batch_id)
-    if state == "unknown":
-        waiting = ", ".join(sorted(path.name for path in home.landing.glob("file-*"))) or "none"
-        action = f"Land it with `endcap ingest FILE --mapping M`. Waiting: {waiting}."
-        raise InputError("no such file batch has landed", field="source", value=source, action=action)
-    if state == "waiting":
-        home.batches.mkdir(parents=True, exist_ok=True)
-        (home.landing / batch_id).rename(home.batches / batch_id)
-    batch = Batch(home.batches / batch_id)
-    shutil.rmtree(home.landing / batch_id, ignore_errors=True)  # delivered again while it was taken
-    card = batch.read_json("batch.json")
-    if card["interval_start"] is None or card["interval_end"] is None:
-        whole = {"interval_start": start.isoformat(), "interval_end": end.isoformat()}
-        batch.write_json("batch.json", card | {key: card[key] or value for key, value in whole.items()})
-    return batch
 
 
 def _outcome(settings: Settings, batch: Batch, done: list[Validation]) -> dict[str, Any]:
@@ -324,32 +246,8 @@ def _version_of(settings: Settings, batch_id: str) -> str | None:
     return next((one.version for one in _datasets(settings).versions() if one.batch_id == batch_id), None)
 
 
-def _log(settings: Settings) -> EventLog:
-    from endcap.data.events import EventLog
-
-    log = EventLog(settings.event_log_url)
-    log.create()
-    return log
-
-
 def _datasets(settings: Settings) -> DatasetRepository:
     from endcap.data.versions import DatasetRepository
     from endcap.pipeline import code
 
     return DatasetRepository(settings.paths, settings.dvc_remote_url, code.snapshot(home=settings.paths).commit)
-
-
-def release_batch(batch_id: str) -> None:
-    """Take a batch out of quarantine to be judged again; nothing of its first judgement stays with it.
-
-    Raises:
-        InputError: it is not in quarantine.
-    """
-    home = load_settings().paths
-    if not quarantined(home, batch_id):
-        raise InputError("is not in quarantine", field="batch_id", value=batch_id, action="See `endcap quarantine list`.")
-    folder = home.quarantine / batch_id
-    (folder / "validation.json").unlink(missing_ok=True)
-    home.batches.mkdir(parents=True, exist_ok=True)
-    folder.rename(home.batches / batch_id)
-    (home.batches / batch_id / "reason.json").unlink(missing_ok=True)

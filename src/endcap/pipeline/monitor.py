@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Params, Settings, load_params, load_settings, project_root
+from endcap.data.atomic_write import write_atomically
 from endcap.errors import InputError
 
 if TYPE_CHECKING:
@@ -235,9 +236,7 @@ def _publish(
 
 def _remember(settings: Settings, result: dict[str, Any]) -> None:
     file = settings.paths.reports / "drift" / result["dataset_version"] / "check.json"
-    ready = file.with_suffix(".part")
-    ready.write_text(json.dumps(result, indent=2), encoding="utf-8")
-    ready.replace(file)
+    write_atomically(file, json.dumps(result, indent=2))
 
 
 def _which(card: DatasetVersion, model: ModelVersion | None) -> dict[str, Any]:

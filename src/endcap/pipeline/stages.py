@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from endcap.config import Params
-    from endcap.training.options import FitOptions
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +121,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     from endcap.pipeline import behaviour_stage
     from endcap.training.fitting import fit_full
     from endcap.training.incremental import fit_update
+    from endcap.training.options import fit_options
 
     begun = time.monotonic()
     prepared = root / "work" / "prepared"
@@ -163,27 +163,6 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     (root / CHECKPOINT).unlink(missing_ok=True)
     seconds, head = round(time.monotonic() - begun, 1), behaviour_stage.summary(fitted.model.config["behaviour"])
     return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "behaviour": head, "seconds": seconds}
-
-
-def fit_options(params: Params) -> FitOptions:
-    """The hyper-parameters of params.yaml as the options of a fit."""
-    from endcap.models.newcomers import NewcomerPlaces
-    from endcap.training.augmentation import Augment
-    from endcap.training.options import FitOptions
-
-    section = params.train
-    plain = section.model_dump(exclude={"update", "augment", "processes"})
-    return FitOptions(
-        **plain,
-        augment=Augment(**section.augment.model_dump()),
-        recent_days=params.recent_days,
-        newcomers=NewcomerPlaces(params.newcomers.first, params.newcomers.every),
-        validation_days=params.prepare.validation_days,
-        update_epochs=section.update.epochs,
-        update_learning_rate=section.update.learning_rate,
-        replay_ratio=section.update.replay_ratio,
-        anchor=section.update.anchor,
-    )
 
 
 def evaluate(root: Path, params: Params) -> dict[str, Any]:

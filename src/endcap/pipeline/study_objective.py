@@ -67,6 +67,7 @@ def make_search(root: Path, params: Params) -> Search:
 def make_objective(root: Path, params: Params) -> Objective:
     """A full fit with some values changed → the metric on the newest validation days, before they were learnt."""
     from endcap.training.fitting import fit_full
+    from endcap.training.options import fit_options
 
     parent = stages.read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
     if parent["kind"] != "full":
@@ -78,7 +79,7 @@ def make_objective(root: Path, params: Params) -> Objective:
     until = datetime.fromisoformat(split["holdout_start"])
 
     def objective(values: dict[str, Any], report: Report) -> float:
-        options = stages.fit_options(with_values(params, values))
+        options = fit_options(with_values(params, values))
         options = dataclasses.replace(options, update_epochs=0)  # what comes after validation changes nothing that is judged
         ranked = fit_full(interactions, items, text, until, options, progress=by_epoch(report)).validation
         if not len(ranked):

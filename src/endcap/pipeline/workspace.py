@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.config import Settings, load_params, load_settings
 from endcap.contracts import ModelKind
+from endcap.data.atomic_write import write_atomically
 from endcap.data.dvc_store import DvcStore
 from endcap.data.locks import scratch, try_locked
 from endcap.data.versions import DatasetRepository
@@ -110,9 +111,7 @@ def override(workspace: Path | str, values: Mapping[str, Any], tuned: str) -> Wo
     params = write_values(path, values)
     tree = code.with_file(card.code_tree, "params.yaml", path.read_bytes(), home)
     changed = replace(card, code_tree=tree, params_hash=params.digest(), tuned=tuned)
-    draft = root / f"{CARD}.part"
-    draft.write_text(json.dumps(asdict(changed), indent=2) + "\n", encoding="utf-8")
-    draft.replace(root / CARD)
+    write_atomically(root / CARD, json.dumps(asdict(changed), indent=2) + "\n")
     return changed
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from endcap.data.atomic_write import write_atomically
 from endcap.release.page import Fact, render
 from endcap.release.records import GATE, gate_record, now, to_tag
 
@@ -49,9 +48,9 @@ def publish(
         )
     )
     page = _page(registry, settings, candidate, champion, scorecard, record)
-    _write(folder / "index.html", page)
-    _write(folder / "gate_record.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
-    _write(folder / "scorecard.json", json.dumps(_figures(scorecard), indent=2, sort_keys=True) + "\n")
+    write_atomically(folder / "index.html", page)
+    write_atomically(folder / "gate_record.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_atomically(folder / "scorecard.json", json.dumps(_figures(scorecard), indent=2, sort_keys=True) + "\n")
     own = scorecard.metrics.get("candidate", {})
     registry.attach(candidate, folder, "scorecard", {f"holdout_{key}": value for key, value in own.items() if value == value})
     registry.describe(candidate.version, _description(champion, scorecard, url))
@@ -136,10 +135,3 @@ def _figures(scorecard: Scorecard) -> dict[str, Any]:
         "metrics": scorecard.metrics,
         "details": scorecard.details,
     }
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

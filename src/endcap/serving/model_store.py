@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from endcap.contracts import EventType, ModelVersion
+from endcap.data.atomic_write import write_atomically
 from endcap.errors import EndcapError, RecordInvalid, RegistryError, ServiceUnavailable
 from endcap.models.digest import digest
 from endcap.models.history import History
@@ -162,7 +162,7 @@ class ModelStore:
         self._metrics.model.labels(version.version, version.dataset_version, version.kind).set(1)
         self._metrics.model_reloads.inc()
         if source == "registry":
-            _write_atomically(self._models / LAST_GOOD, asdict(version))
+            write_atomically(self._models / LAST_GOOD, json.dumps(asdict(version)))
         log.info("model serves", extra={"model_version": version.version, "dataset_version": version.dataset_version})
 
     def _recommender(self, directory: Path) -> Recommender:
@@ -233,12 +233,3 @@ def _load_blend(directory: Path) -> Model:
 def _identity(version: ModelVersion) -> tuple[object, ...]:
     """Two champions of one identity are one: same model, same files, same records."""
     return version.version, version.digest, version.tags.get(GATE), version.tags.get(PROMOTION)
-
-
-def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -23,7 +23,7 @@ from endcap.models.item_rates import ItemRates
 from endcap.progress import Progress, silent
 from endcap.training.behaviour import TASKS, fit_head
 from endcap.training.counting import count
-from endcap.training.exposures import LEARN_SHARE, OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
+from endcap.training.exposures import OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
 from endcap.training.outcomes import label_exposures
 from endcap.training.weeks import weeks
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender
 
 JUDGE_SHARE = 0.2  # of the time that exposures cover
+LEARN_SHARE = 0.75  # of the time before; the rest of it stops, chooses and calibrates
 
 
 @dataclass(frozen=True, slots=True, eq=False)

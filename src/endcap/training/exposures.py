@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from endcap.data.features import Interactions, column_microseconds, interactions_from_events, to_microseconds
+from endcap.data.features import Interactions, column_microseconds, to_microseconds
 from endcap.errors import TrainingError
 from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
 from endcap.models.history import History, histories_of
 from endcap.models.item_rates import ItemRates, running_counts
-from endcap.progress import Progress, silent
-from endcap.training.behaviour import fit_head
-from endcap.training.outcomes import label_exposures
 
 if TYPE_CHECKING:
-    from endcap.models.behaviour import BehaviourModel
     from endcap.models.blend import BlendedRecommender
 
 OUTCOMES = ["clicked", "purchased"]
-LEARN_SHARE = 0.75  # of the time that exposures cover; the rest stops, chooses and calibrates
-MAX_ROWS = 200_000  # the newest slates that fit in so many shown items; older ones are of another shop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,31 +29,6 @@ class Table:
     features: Features
     outcomes: npt.NDArray[np.float64]  # (N, 2) clicked, purchased
     shown: pd.DataFrame  # training.outcomes.label_exposures, the same rows
-
-
-def fit_behaviour(
-    model: BlendedRecommender,
-    exposures: Any,
-    events: Any,
-    attribution: timedelta,
-    until: datetime,
-    *,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> BehaviourModel:
-    """A head for `model` from the exposures up to `until`.
-
-    The recommender must not have learnt the events that are asked for here, else its scores know the answer: give it as it
-    was before the exposures, as with the weights of the blend.
-
-    Raises:
-        TrainingError: no exposure is old enough, or all are of one moment.
-    """
-    shown = newest_rows(label_exposures(exposures, events, attribution, until), MAX_ROWS)
-    table = make_table(model, shown, interactions_from_events(events), attribution)
-    learn = learn_rows(shown["time"], LEARN_SHARE)
-    head = fit_head(table.features, table.outcomes, learn, seed=seed, progress=progress)
-    return replace(head, rates=ItemRates.count(shown["item_id"].to_numpy(), table.outcomes))
 
 
 def make_table(

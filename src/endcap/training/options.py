@@ -1,13 +1,17 @@
-"""The hyper-parameters of a fit."""
+"""The hyper-parameters of a fit, and which of them params.yaml gives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from endcap.models.newcomers import NewcomerPlaces
 from endcap.training.augmentation import Augment
 from endcap.training.losses import Objective
 from endcap.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from endcap.config import Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,19 @@ class FitOptions:
             patience=0 if update else self.patience,
             max_seconds=self.max_seconds,
         )
+
+
+def fit_options(params: Params) -> FitOptions:
+    """The hyper-parameters of params.yaml as the options of a fit."""
+    section = params.train
+    return FitOptions(
+        **section.model_dump(exclude={"update", "augment", "processes"}),
+        augment=Augment(**section.augment.model_dump()),
+        recent_days=params.recent_days,
+        newcomers=NewcomerPlaces(params.newcomers.first, params.newcomers.every),
+        validation_days=params.prepare.validation_days,
+        update_epochs=section.update.epochs,
+        update_learning_rate=section.update.learning_rate,
+        replay_ratio=section.update.replay_ratio,
+        anchor=section.update.anchor,
+    )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from endcap.data.features import Interactions, to_microseconds
 from endcap.models.ease import Ease
-from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints, microseconds
+from endcap.models.history import MICROSECONDS_PER_DAY, Floats, HistoryBatch, Ints
 from endcap.models.ranker import Ranker, candidates
 from endcap.models.ranking_features import FEATURES, features
 from endcap.models.signals import likeness_signals
@@ -142,12 +142,12 @@ def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
     """The histories of `users` (ascending) as `encode` would give them for `now`."""
     known = known.where(np.isin(known.users, users))
     known = known.where(np.argsort(known.users, kind="stable"))
-    now_us = microseconds(now)
+    now_us = to_microseconds(now)
     ages = ((now_us - known.times_us) / MICROSECONDS_PER_DAY).astype(np.float32)
-    rows = np.searchsorted(users, known.users)
     return HistoryBatch(
-        len(users), rows, known.items, ages, known.types, now_us, known.quantities, known.prices, known.surfaces
-    )
+        size=len(users), rows=np.searchsorted(users, known.users), codes=known.items, ages=ages, types=known.types,
+        now_us=now_us, quantities=known.quantities, prices=known.prices, surfaces=known.surfaces,
+    )  # fmt: skip
 
 
 def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster:

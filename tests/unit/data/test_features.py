@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from endcap.data.features import (
     TYPES,
     choose_targets,
     interactions_from_events,
+    to_microseconds,
     usable_prices,
     usable_quantities,
 )
@@ -51,6 +52,13 @@ def test_known_at_is_strictly_before() -> None:
     found = interactions_from_events(events(("purchase", "u", "a", 1, 1), ("purchase", "u", "a", 0, 1)))
     assert len(found.known_at(NOW)) == 1
     assert len(found.between(NOW - timedelta(days=1), NOW)) == 1
+
+
+def test_a_moment_is_the_same_number_in_any_zone_to_the_microsecond() -> None:
+    moment = datetime(2004, 8, 12, 6, 44, 37, 257017, tzinfo=UTC)
+    elsewhere = moment.astimezone(timezone(timedelta(hours=9)))
+    forms = [moment, elsewhere, moment.replace(tzinfo=None), pd.Timestamp(moment)]
+    assert {to_microseconds(form) for form in forms} == {1_092_293_077_257_017}
 
 
 def test_targets_are_purchases_else_carts_else_all() -> None:

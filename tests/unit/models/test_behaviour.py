@@ -11,12 +11,13 @@ import pytest
 from tests.fixtures.tiny_exposures import tiny_slates
 from tests.fixtures.tiny_model import UNTIL, tiny_events, tiny_model
 
+from endcap.data.features import interactions_from_events
 from endcap.errors import RegistryError
 from endcap.models.behaviour import FILE, BehaviourModel
 from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import History
-from endcap.training.exposures import fit_behaviour
+from endcap.training.behaviour_days import ShownDays, learn_behaviour
 
 DAY = timedelta(days=1)
 
@@ -29,7 +30,11 @@ def model() -> BlendedRecommender:
 @pytest.fixture(scope="module")
 def head(model: BlendedRecommender) -> BehaviourModel:
     exposures, acts = tiny_slates()
-    return fit_behaviour(model, exposures, pd.concat([tiny_events(), acts]), DAY, UNTIL + 20 * DAY)
+    events = pd.concat([tiny_events(), acts], ignore_index=True)
+    days = ShownDays(exposures, events, attribution=DAY, min_rows=500, max_rows=10_000)
+    found = learn_behaviour(model, days, interactions_from_events(events), UNTIL, UNTIL + 14 * DAY, recent_days=28)
+    assert found.head
+    return found.head
 
 
 def _features(

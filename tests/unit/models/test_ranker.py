@@ -14,8 +14,11 @@ from endcap.models.ranking_features import FEATURES
 
 def touched(*pairs: tuple[int, int], size: int) -> HistoryBatch:
     rows, codes = np.array(pairs, np.int64).reshape(-1, 2).T
-    none, one = np.zeros(len(rows), np.float32), np.ones(len(rows), np.float32)
-    return HistoryBatch(size, rows, codes, none, np.zeros(len(rows), np.int64), 0, one, one, np.zeros(len(rows), np.int64))
+    zero, one = np.zeros(len(rows), np.int64), np.ones(len(rows), np.float32)
+    return HistoryBatch(
+        size=size, rows=rows, codes=codes, ages=zero.astype(np.float32), types=zero, now_us=0, quantities=one, prices=one,
+        surfaces=zero,
+    )  # fmt: skip
 
 
 def grown(names: tuple[str, ...] = FEATURES, splits_on: str = FEATURES[0], scale: float = 1.0) -> lightgbm.Booster:

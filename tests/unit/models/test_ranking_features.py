@@ -22,10 +22,16 @@ def batch(*events: tuple[float, ...], size: int = 2) -> HistoryBatch:
     """Events (row, code, days ago, type, 1 or pieces, nothing or a price), by row, then the oldest first."""
     whole = [(*event, 1.0, np.nan)[:6] if len(event) == 4 else event for event in events]
     rows, codes, ages, types, pieces, prices = np.array(sorted(whole, key=lambda e: (e[0], -e[2]))).reshape(-1, 6).T
-    numbers = (column.astype(np.float32) for column in (ages, pieces, prices))
-    age, piece, price = numbers
     return HistoryBatch(
-        size, rows.astype(int), codes.astype(int), age, types.astype(int), 0, piece, price, np.zeros(len(rows), np.int64)
+        size=size,
+        rows=rows.astype(int),
+        codes=codes.astype(int),
+        ages=ages.astype(np.float32),
+        types=types.astype(int),
+        now_us=0,
+        quantities=pieces.astype(np.float32),
+        prices=prices.astype(np.float32),
+        surfaces=np.zeros(len(rows), np.int64),
     )
 
 

@@ -17,17 +17,17 @@ def batch(*events: tuple[int, int, float], size: int) -> HistoryBatch:
     """Events (row, item, age)."""
     table = sorted(events, key=lambda event: (event[0], -event[2]))
     rows, codes, ages = (np.array([event[place] for event in table]) for place in range(3))
-    one, kinds = np.ones(len(table), np.float32), np.zeros(len(table), np.int64)
+    one, zero = np.ones(len(table), np.float32), np.zeros(len(table), np.int64)
     return HistoryBatch(
-        size,
-        rows.astype(np.int64),
-        codes.astype(np.int64),
-        ages.astype(np.float32),
-        kinds,
-        0,
-        one,
-        one,
-        np.zeros(len(rows), np.int64),
+        size=size,
+        rows=rows.astype(np.int64),
+        codes=codes.astype(np.int64),
+        ages=ages.astype(np.float32),
+        types=zero,
+        now_us=0,
+        quantities=one,
+        prices=one,
+        surfaces=zero,
     )
 
 

@@ -23,7 +23,7 @@ from endcap.data.events import EventLog
 from endcap.data.partitions import read_events, read_exposures
 from endcap.data.versions import DatasetRepository
 from endcap.errors import BatchRejected, InputError
-from endcap.pipeline import ingest
+from endcap.pipeline import ingest, quarantine
 from endcap.pipeline.landing import land_file, land_tables, state_of
 
 START = datetime(2011, 11, 7, tzinfo=UTC)
@@ -55,7 +55,7 @@ def take(source: str = "log", start: datetime = START, end: datetime = START + 7
     """All steps, as the DAG runs them."""
     batch = ingest.collect_batch(start.isoformat(), end.isoformat(), source)["batch_id"]
     if not ingest.validate_batch(batch)["passed"]:
-        ingest.quarantine_batch(batch)
+        quarantine.quarantine_batch(batch)
     cleaned = ingest.clean_batch(batch)
     return {"batch": batch, "cleaned": cleaned} | ingest.version_dataset(batch)
 
@@ -205,7 +205,7 @@ def test_a_poisoned_batch_is_quarantined_whole_and_changes_nothing(settings: Set
     assert dataset(settings, tmp_path).num_rows == 40
     assert EventLog(settings.event_log_url).batch_event_ids(landed["batch_id"]) == []
     assert land_tables(frame, source="poisoned", settings=settings)["state"] == "quarantined"
-    for again in (lambda: take(landed["batch_id"]), lambda: ingest.quarantine_batch(landed["batch_id"])):
+    for again in (lambda: take(landed["batch_id"]), lambda: quarantine.quarantine_batch(landed["batch_id"])):
         with pytest.raises(BatchRejected, match="rejected whole"):
             again()
 
@@ -217,10 +217,10 @@ def test_a_mended_suite_may_judge_a_batch_again(settings: Settings, log: EventLo
     params = ingest.load_params()
     raised = params.model_copy(update={"ingest": params.ingest.model_copy(update={"max_price": 1e6})})
     monkeypatch.setattr(ingest, "load_params", lambda: raised)
-    ingest.release_batch("log-20111107T000000-20111114T000000")
+    quarantine.release_batch("log-20111107T000000-20111114T000000")
     assert take()["events"] == 41
     with pytest.raises(InputError, match="not in quarantine"):
-        ingest.release_batch("log-20111107T000000-20111114T000000")
+        quarantine.release_batch("log-20111107T000000-20111114T000000")
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_a_rejected_batch_of_the_log_is_mended_by_a_file(settings: Settings, log
     made = take(landed["batch_id"])
     assert (made["events"], made["cleaned"]["already_known"]) == (41, 0)
     assert dataset(settings, tmp_path).num_rows == 41
-    ingest.release_batch(rejected)  # judged once more, it has nothing left of its own
+    quarantine.release_batch(rejected)  # judged once more, it has nothing left of its own
     params = ingest.load_params()
     assert params.ingest.max_price < 200_000
     log.append([row("y", START)])

@@ -12,7 +12,7 @@ from tests.fixtures.tiny_model import UNTIL, tiny_events, tiny_model
 
 from endcap.data.features import interactions_from_events
 from endcap.errors import TrainingError
-from endcap.training.exposures import OUTCOMES, fit_behaviour, learn_rows, make_table, newest_rows, slates_of
+from endcap.training.exposures import OUTCOMES, learn_rows, make_table, newest_rows, slates_of
 from endcap.training.outcomes import label_exposures
 
 DAY = timedelta(days=1)
@@ -58,11 +58,3 @@ def test_outcomes_of_the_same_day_are_no_features() -> None:
     assert not swapped.equals(shown)
     again = make_table(model, swapped, interactions, DAY)
     np.testing.assert_array_equal(table.features.values, again.features.values)
-
-
-def test_no_exposures_are_a_clear_error() -> None:
-    exposures, acts = tiny_slates(5)
-    with pytest.raises(TrainingError, match="no exposure is old enough"):
-        fit_behaviour(tiny_model(), exposures[:0], acts, DAY, END)
-    with pytest.raises(TrainingError, match="no exposure is old enough"):
-        fit_behaviour(tiny_model(), exposures, acts, DAY, UNTIL)

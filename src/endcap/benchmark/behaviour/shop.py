@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,9 @@ from endcap.models.text_encoder import TextEncoder
 from endcap.policy.simulator import SimulatedShop, simulate
 from endcap.policy.storefront import Choice, Storefront
 from endcap.progress import Progress
-from endcap.training.augmentation import Augment
 from endcap.training.exposures import Table, make_table
 from endcap.training.fitting import fit_full
-from endcap.training.options import FitOptions
+from endcap.training.options import fit_options
 from endcap.training.outcomes import label_exposures
 
 if TYPE_CHECKING:
@@ -69,15 +69,10 @@ def fit_recommender(
 ) -> BlendedRecommender:
     """The shop's own recommender as of `until`, by params.yaml."""
     items = catalog.sort_values("item_id", ignore_index=True)
-    encode, section = params.encode, params.train.model_dump(exclude={"update", "seed", "augment"})
+    encode = params.encode
     encoder = TextEncoder(encode.model, encode.max_tokens, encode.batch_size, None)
     vectors, _ = encoder.encode([one_line(text) for text in item_texts(items)], encode.max_seconds)
-    names = FitOptions.__dataclass_fields__
-    options = FitOptions(
-        **{name: value for name, value in section.items() if name in names},
-        augment=Augment(**params.train.augment.model_dump()),
-        seed=seed, recent_days=params.recent_days, validation_days=params.prepare.validation_days,
-    )  # fmt: skip
+    options = replace(fit_options(params), seed=seed, anchor=0.0)  # the figures in docs/experiments.md have no anchor
     interactions = interactions_from_events(lines, items["item_id"].tolist())
     return fit_full(interactions, items, vectors.astype(np.float32), until, options).model
 

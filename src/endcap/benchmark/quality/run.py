@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from endcap.benchmark.input_files import describe_files
 from endcap.benchmark.item_table import ItemTable, read_items
 from endcap.benchmark.judging import users_without_new
-from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
 from endcap.benchmark.quality.chart import draw
 from endcap.benchmark.quality.fits import Plan, fit_all
 from endcap.benchmark.quality.ours import NAME
 from endcap.benchmark.quality.summary import summarise
-from endcap.benchmark.result_file import check_out, write_json
+from endcap.benchmark.result_file import check_out, publish
 from endcap.benchmark.splits import LEAVE_ONE_OUT, Split, by_time, leave_one_out, sample
 from endcap.benchmark.tables import EventTable, read_events
 from endcap.benchmark.texts import encode_texts
@@ -76,17 +74,9 @@ def run_quality(
     plan = Plan(request.seeds, request.baselines, request.mask_seen, request.ablation, request.cold_start)
     runs = fit_all(split, text, options, plan, partial, progress)
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
-    result = {
-        "format": FORMAT, **facts, "text": text_facts, "ours": ours,
-        "models": summarise(runs, ours, split, confidence, mask_seen=request.mask_seen),
-        **surroundings(), "seconds": round(time.monotonic() - begun, 1),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-    if request.out:
-        write_json(request.out, result)
-        draw(result, request.out.with_suffix(".png"))
-    partial.clear()
-    return result
+    models = summarise(runs, ours, split, confidence, mask_seen=request.mask_seen)
+    figures = {"format": FORMAT, **facts, "text": text_facts, "ours": ours, "models": models}
+    return publish(figures, begun, request.out, draw, partial)
 
 
 def check(request: Request) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ import numpy as np
 
 from endcap.benchmark.baselines import Baseline, all_baselines
 from endcap.benchmark.input_files import describe_files
-from endcap.benchmark.measuring import surroundings
 from endcap.benchmark.partial import PartialResults
-from endcap.benchmark.result_file import check_out, write_json
+from endcap.benchmark.result_file import check_out, publish
 from endcap.benchmark.texts import encode_texts
 from endcap.benchmark.updates.chart import draw_updates
 from endcap.benchmark.updates.figures import Judged, figures
@@ -82,16 +81,11 @@ def run_updates(
         updater = Updater(shop, text, dataclasses.replace(options, seed=seed))
         judged += run_strategies(request.strategies, updater, finished, progress)
     confidence = Confidence(params.evaluate.bootstrap_samples, params.evaluate.confidence, params.evaluate.seed)
-    result = {
+    found = {
         "what": "updates", "format": FORMAT, **facts, "text": text_facts, **figures(judged, shop, confidence),
-        "hyper_parameters": dataclasses.asdict(options), **surroundings(), "seconds": round(time.monotonic() - begun, 1),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hyper_parameters": dataclasses.asdict(options),
     }  # fmt: skip
-    if request.out:
-        write_json(request.out, result)
-        draw_updates(result, request.out.with_suffix(".png"))
-    finished.clear()
-    return result
+    return publish(found, begun, request.out, draw_updates, finished)
 
 
 def check(request: Request) -> None:

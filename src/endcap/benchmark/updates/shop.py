@@ -137,10 +137,18 @@ def _interactions(events: EventTable, times: Ints, item_ids: tuple[str, ...]) ->
     items = np.searchsorted(np.array(item_ids, object), events.items[order])
     kinds: Any = events.types[order]
     return Interactions(
-        user_ids, np.array(item_ids, object), users.astype(np.int64), items.astype(np.int64), times[order], kinds,
-        np.full(len(order), FAR_FUTURE), choose_targets(kinds), events.quantities[order], events.prices[order],
-        events.surfaces[order],
-    )  # fmt: skip
+        user_ids=user_ids,
+        item_ids=np.array(item_ids, object),
+        users=users.astype(np.int64),
+        items=items.astype(np.int64),
+        times_us=times[order],
+        types=kinds,
+        cancelled_us=np.full(len(order), FAR_FUTURE),
+        target_types=choose_targets(kinds),
+        quantities=events.quantities[order],
+        prices=events.prices[order],
+        surfaces=events.surfaces[order],
+    )
 
 
 def _checked(shop: WeeklyShop) -> WeeklyShop:
