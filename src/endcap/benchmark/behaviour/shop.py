@@ -72,7 +72,7 @@ def fit_recommender(
     encode = params.encode
     encoder = TextEncoder(encode.model, encode.max_tokens, encode.batch_size, None)
     vectors, _ = encoder.encode([one_line(text) for text in item_texts(items)], encode.max_seconds)
-    options = replace(fit_options(params), seed=seed, anchor=0.0)  # the figures in docs/experiments.md have no anchor
+    options = replace(fit_options(params), seed=seed)
     interactions = interactions_from_events(lines, items["item_id"].tolist())
     return fit_full(interactions, items, vectors.astype(np.float32), until, options).model
 
