@@ -44,7 +44,8 @@ def absorb(
         replayed = rng.choice(old, min(len(old), int(len(new) * options.replay_ratio)), replace=False)
         questions = np.sort(np.concatenate([new, replayed]))
         curve = train(network, sequences, questions, options.schedule(update=True), progress=progress)
-    finish(model, interactions, until, options)
+    model.counts = count(interactions, until, options.recent_days)
+    finish(model, until)
     model.items["seen_in_training"] = seen
     return curve
 
@@ -55,9 +56,8 @@ def questions_from(sequences: Sequences, start: datetime, known: Interactions) -
     return np.flatnonzero(sequences.asked_days >= (to_microseconds(start) - origin) / MICROSECONDS_PER_DAY)
 
 
-def finish(model: BlendedRecommender, interactions: Interactions, until: datetime, options: FitOptions) -> None:
-    """Count as of `until` and put the network in the state it is saved in."""
-    model.counts = count(interactions, until, options.recent_days)
+def finish(model: BlendedRecommender, until: datetime) -> None:
+    """Put the network of a model that has learnt and counted up to `until` in the state it is saved in."""
     with torch.no_grad():
         model.model.ids[~model.model.seen] = 0
     quantise(model.model)

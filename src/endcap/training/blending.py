@@ -25,6 +25,7 @@ from endcap.training.examples import Example, Examples, pack
 
 STEPS = 40
 SEEN = 10  # places of a slate that a shopper looks at
+BLOCK = 5_000_000  # shoppers × candidates that are sorted at once
 MIXES = (*((share, 1.0) for share in (0.35, 0.2, 0.5, 0.7, 0.1, 1.0, 2.0, 5.0, 10.0, 0.0)), (1.0, 0.0))  # the likeliest first
 HOLDS = (10.0, 3.0, 1.0, 0.3, 30.0, 100.0)  # of an update, by shoppers; the likeliest first
 FEW = 20  # shoppers of a half: with fewer there is nothing to choose by
@@ -194,12 +195,21 @@ def ndcgs(
     >>> ndcgs(np.array([3.0, 2.0, 1.0]), np.array([False, True, False]), np.array([0, 0, 0]), 2)  # 1 / log2(3)
     array([0.63092975,        nan])
     """
-    order = np.lexsort((-scores, shopper))
-    owner, hit = shopper[order], taken[order]
-    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    gain = np.where(hit & (rank < SEEN), 1 / np.log2(rank + 2.0), 0.0)
-    gained, wanted = np.bincount(owner, gain, size), np.bincount(owner[hit], minlength=size)
-    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(SEEN) + 2.0))])
+    lengths = np.bincount(shopper, minlength=size)
+    starts, width = np.cumsum(lengths) - lengths, int(lengths.max(initial=0))
+    shown, wanted = min(SEEN, width), np.bincount(shopper[taken], minlength=size)
+    worth = 1 / np.log2(np.arange(SEEN) + 2.0)
+    gained = np.zeros(size)
+    for users in np.array_split(np.arange(size), max(1, -(-size * width // BLOCK))) if shown else ():
+        rows = slice(starts[users[0]], starts[users[-1]] + lengths[users[-1]])
+        at = (shopper[rows] - users[0], np.arange(rows.start, rows.stop) - starts[shopper[rows]])
+        score_UK, hit_UK = np.full((len(users), width), -np.inf), np.zeros((len(users), width), np.bool_)
+        score_UK[at], hit_UK[at] = scores[rows], taken[rows]
+        best_UK = np.argpartition(-score_UK, shown - 1, axis=1)[:, :shown]
+        order_UK = np.argsort(-np.take_along_axis(score_UK, best_UK, axis=1), axis=1, kind="stable")
+        first_UK = np.take_along_axis(best_UK, order_UK, axis=1)
+        gained[users] = np.take_along_axis(hit_UK, first_UK, axis=1) @ worth[:shown]
+    ideal = np.concatenate([[0.0], np.cumsum(worth)])
     result = np.full(size, np.nan)
     asked = wanted > 0
     result[asked] = gained[asked] / ideal[np.minimum(wanted[asked], SEEN)]

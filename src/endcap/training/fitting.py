@@ -104,7 +104,7 @@ def fit_full(
 
     validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, rank)
     if not absorb_validation:
-        finish(model, interactions, cut, options)
+        finish(model, cut)
         return Fitted(model, curve, validation)
     behaviour = behaviour_of(model, shown, interactions, cut, until, options, progress)
     update_curve = absorb(model, interactions, cut, until, options, progress=progress)
@@ -150,7 +150,8 @@ def learn_blend(
     hold: float | None,
     rank: Callable[[datetime], Ranker | None] | None = None,
 ) -> pd.DataFrame:
-    """Learn the blend's weights on [start, end), slice by slice, each counted as of its start.
+    """Learn the blend's weights on [start, end), slice by slice, each counted as of its start; the model comes and leaves with
+    counts as of `start`.
 
     They are held to those that they start from as by `hold` shoppers; None: the days themselves say how strongly.
 
@@ -160,7 +161,7 @@ def learn_blend(
     Returns how that slice, or another part of it, was ranked (rows of evaluation.protocol) by weights that had not learnt it.
     A little too rosy: a full fit chose its epoch and mix there. The gates judge on the hold-out, which nothing has seen.
     """
-    origin = model.weights.copy()
+    origin, at_start = model.weights.copy(), model.counts
     examples: list[Example] = []
     ranked = pd.DataFrame()
     for moment, stop in weeks(start, end, options.horizon_days):
@@ -170,7 +171,7 @@ def learn_blend(
             model.ranker = grow(moment)
         if not period.user_ids:
             continue
-        model.counts = count(interactions, moment, options.recent_days)
+        model.counts = at_start if moment == start else count(interactions, moment, options.recent_days)
         make = partial(examples_of, model, moment, options.seed)
         alone = grow is not None and not examples
         apart = _deal(period, at_least=2 if alone else 1)
@@ -189,6 +190,7 @@ def learn_blend(
     if examples:
         strength = choose_hold(examples, origin, model.mix) if hold is None else hold
         model.weights = learn_weights(pack(examples), origin, strength)
+    model.counts = at_start
     return ranked
 
 

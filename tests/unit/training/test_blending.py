@@ -141,13 +141,14 @@ def test_a_drawn_candidate_stands_for_all_it_was_drawn_from() -> None:
     assert other > one
 
 
-def test_a_world_that_moved_loosens_the_hold_and_one_that_stands_does_not() -> None:
-    """The likeliest hold is left only when either half of the shoppers says so of the other."""
-    rng = np.random.default_rng(5)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_world_that_moved_loosens_the_hold_and_one_that_stands_does_not(seed: int) -> None:
+    """Either half of the shoppers says so of the other."""
+    rng = np.random.default_rng(seed)
 
     def examples(turned: bool) -> list[Example]:
         found = []
-        for _ in range(400):
+        for _ in range(60):
             signals = np.zeros((40, len(SIGNALS)), np.float32)
             signals[:, : len(DENSE)] = rng.normal(size=(40, len(DENSE)))
             appeal = (-3.0 if turned else 3.0) * signals[:, RECENT] + rng.gumbel(size=40)
@@ -157,8 +158,8 @@ def test_a_world_that_moved_loosens_the_hold_and_one_that_stands_does_not() -> N
         return found
 
     learnt = learn_weights(pack(examples(turned=False)), start_weights(), 1.0)
-    assert choose_hold(examples(turned=False), learnt, (1.0, 0.0)) == HOLDS[0]
-    assert choose_hold(examples(turned=True), learnt, (1.0, 0.0)) < HOLDS[0]
+    stands, moved = (choose_hold(examples(turned=turned), learnt, (1.0, 0.0)) for turned in (False, True))
+    assert moved < min(stands, HOLDS[0])
     for few in (1, 10):  # too few to choose by: an update of a single shopper too
         assert choose_hold(examples(turned=True)[:few], learnt, (1.0, 0.0)) == HOLDS[0]
 

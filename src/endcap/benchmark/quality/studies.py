@@ -20,7 +20,6 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History, HistoryBatch, Scorer, encode
 from endcap.models.ranker import Ranker
 from endcap.models.signals import UNSEEN
-from endcap.training.counting import count
 from endcap.training.fitting import FULL_HOLD, learn_blend
 from endcap.training.options import FitOptions
 from endcap.training.ranking import RankingOptions, learn_ranker
@@ -124,5 +123,4 @@ def _relearnt(
 
     with Cost() as cost:
         learn_blend(left, split.known, split.validation_start, split.test_start, options, FULL_HOLD, rank)
-        left.counts = count(split.known, split.validation_start, options.recent_days)
     return left, cost.facts("train") | {"silent": sorted(silent), "blend": blend_weights(left)}
