@@ -159,7 +159,8 @@ def learn_blend(
     They are held to those that they start from as by `hold` shoppers; None: the days themselves say how strongly.
 
     `second_stage` (of a full fit) gives one that has learnt up to the newest slice, on which the mix of the stages is chosen:
-    neither the trees nor the weights have learnt it then. If it is the only slice, the weights learn a part of its shoppers first.
+    neither the trees nor the weights have learnt it then. If it is the only slice, the weights learn a part of its shoppers
+    first.
 
     Returns how that slice, or another part of it, was ranked (rows of evaluation.protocol) by weights that had not learnt it.
     A little too rosy: a full fit chose its epoch and mix there. The gates judge on the hold-out, which nothing has seen.
