@@ -43,7 +43,7 @@ docs: setup      ## Generate docs/dags.md and docs/cli.md
 	@$(bin)/endcap docs
 
 bench: setup     ## Run the benchmarks; results go to benchmarks/results
-	@$(bin)/python benchmarks/ingest.py
+	@$(bin)/python -m benchmarks.ingest
 
 bench-peers: setup ## Compare with RecTools and implicit, about an hour (INTERACTIONS=F.parquet, PEERS="--help")
 	@scripts/setup-peers

@@ -1,6 +1,6 @@
 """Throughput and loss of one training by processes: a made-up shop, gloo on CPUs (nccl where every process has a GPU).
 
-    python benchmarks/distributed.py [--processes 1 2] [--items 2000] [--out benchmarks/results/distributed.json]
+    python -m benchmarks.distributed [--processes 1 2] [--items 2000] [--out benchmarks/results/distributed.json]
 
 One thread a process. The first epoch warms up and is not counted; the curves show all of them.
 """
@@ -8,14 +8,11 @@ One thread a process. The first epoch warms up and is not counted; the curves sh
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +111,7 @@ def main() -> None:
     if given.member:
         return member(given)
 
-    from endcap.pipeline import code
+    from benchmarks.record import record  # a member of the team is run by its path, and knows no packages beside it
 
     with tempfile.TemporaryDirectory() as folder:
         runs = [measure(given, processes, Path(folder)) for processes in given.processes]
@@ -124,14 +121,8 @@ def main() -> None:
         "runs": runs,
         "times_faster": [run["sequences_per_s"] / runs[0]["sequences_per_s"] for run in runs],
         "largest_loss_difference": max(abs(np.subtract(run["loss"], runs[0]["loss"])).max() for run in runs),
-        "code_commit": code.snapshot().commit,
-        "versions": {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in ("torch", "numpy")},
-        "machine": {"cpus": os.cpu_count(), "system": platform.system()},
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(record("distributed", figures, given.out), indent=1))
     return None
 
 

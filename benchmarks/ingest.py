@@ -1,6 +1,6 @@
 """Time and memory of one million events: validation, and the whole way from a landed batch to a dataset version.
 
-    python benchmarks/ingest.py [--events 1000000] [--out benchmarks/results/ingest.json]
+    python -m benchmarks.ingest [--events 1000000] [--out benchmarks/results/ingest.json]
 
 Budgets: validation at most 2 s beyond reading; landing to version at most 60 s and 2 GiB. Exit code 1 beyond them.
 """
@@ -11,7 +11,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from benchmarks.record import record
 
 BUDGET = {"validation_beyond_reading_seconds": 2.0, "ingest_to_version_seconds": 60.0, "peak_rss_mib": 2048.0}
 START, DAYS, ITEMS, SHOPPERS = datetime(2024, 1, 1, tzinfo=UTC), 365, 4_000, 20_000
@@ -62,7 +63,7 @@ def make_shop(events: int) -> tuple[Any, Any]:
 
 def measure(count: int) -> dict[str, Any]:
     """Raw figures of one run in a fresh home."""
-    from endcap.pipeline import code, ingest, landing
+    from endcap.pipeline import ingest, landing
 
     events, catalog = make_shop(count)
     begin, end = START.isoformat(), (START + timedelta(days=DAYS)).isoformat()
@@ -85,10 +86,8 @@ def measure(count: int) -> dict[str, Any]:
         raise SystemExit(f"the benchmark's own batch was rejected: {judged['reasons']}")
     cleaned = timed("clean", lambda: ingest.clean_batch(batch))
     version = timed("version", lambda: ingest.version_dataset(batch))
-    snapshot = code.snapshot()
     return {
         "events": count,
-        "code_commit": snapshot.commit,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,  # what a busy machine does not lengthen much
         "validation_beyond_reading_seconds": round(seconds["validate"] - seconds["read"], 3),
@@ -125,13 +124,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ENDCAP_HOME"] = str(Path(folder) / "home")
         figures = measure(options.events)
-    packages = ("great-expectations", "dvc", "pandas", "pyarrow", "numpy")
-    figures["versions"] = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-    figures["machine"] = {"cpus": os.cpu_count(), "load_1m": round(os.getloadavg()[0], 1), "system": platform.platform()}
-    figures["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(figures, indent=2))
+    figures["packages"] = {name: importlib.metadata.version(name) for name in ("great-expectations", "dvc")}
+    print(json.dumps(record("ingest", figures, options.out), indent=2))
     beyond = {name: figures[name] for name, most in BUDGET.items() if figures[name] > most}
     if beyond:
         print(f"beyond the budget: {beyond}", file=sys.stderr)

@@ -9,21 +9,19 @@ here says how good a model is.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.record import record
 from benchmarks.scale_steps import Rows, dense_step, random_batch, sparse_step
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.training.options import FitOptions
@@ -156,8 +154,6 @@ def draw(figures: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    from endcap.pipeline import code
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=128)
@@ -178,21 +174,9 @@ def main() -> None:
     figures["retrieval_peak_rss_mb"] = _peak_mb()
     del items
     figures["training"] = training(given.items, given.dim, figures["bandwidth"]["triad_gb_per_s"])
-    figures |= {
-        "code_commit": code.snapshot().commit,
-        "versions": {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in ("torch", "numpy")},
-        "machine": {"cpu": _cpu(), "cpus": os.cpu_count(), "load_1m_after": round(os.getloadavg()[0], 1)},
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    draw(figures, given.out.with_suffix(".png"))
-    print(json.dumps({name: figures[name] for name in ("bandwidth", "retrieval", "training", "machine")}, indent=1))
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    result = record("scale", figures, given.out)
+    draw(result, given.out.with_suffix(".png"))
+    print(json.dumps({name: result[name] for name in ("bandwidth", "retrieval", "training", "machine")}, indent=1))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from benchmarks.peers import quality, report, throughput
 from benchmarks.peers.contestants import MODULES, ROOT
 from benchmarks.peers.exchange import Job
 from benchmarks.peers.splits import make_shop, prepare, read_interactions
+from endcap.cli.benchmark_record import keep_record
 from endcap.errors import EndcapError, InputError
 
 DEFAULT_SET = "amazon_beauty/interactions.parquet"  # below ENDCAP_DATA_DIR
@@ -140,8 +141,7 @@ def main() -> int:
     except EndcapError as error:
         print(error, file=sys.stderr)
         return 2
-    for path in report.write(results, options.out):
-        print(path)
+    keep_record("peers", results, tuple(report.write(results, options.out)), mlflow=True)
     print(report.page(results))
     return 0
 

@@ -116,6 +116,8 @@ class Train(Section):
     heads: Count  # divides dim
     max_length: Count  # events of a shopper that the transformer reads
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    tied: bool = True
+    positions: Literal["from_end", "from_start", "none"] = "from_end"
     id_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of items that a step shows by their text alone
     loss: Literal["softmax", "sampled", "gbce"]
     negatives: Count  # items a step

@@ -21,7 +21,7 @@ LONGEST = 5000  # characters of a value that MLflow keeps
 
 
 def log_result(url: str, name: str, result: Mapping[str, Any], files: tuple[Path, ...] = ()) -> str:
-    """Log a result (of quality, updates or behaviour) with its files; returns the page of the run.
+    """Log a result with its files; returns the page of the run. Without models to compare its numbers stand on the run itself.
 
     Raises:
         ServiceUnavailable: MLflow does not answer.
@@ -34,8 +34,14 @@ def log_result(url: str, name: str, result: Mapping[str, Any], files: tuple[Path
         parent = client.create_run(experiment, run_name=name).info.run_id
         about = {key: result[key] for key in ("protocol", "data", "text", "versions", "machine") if key in result}
         tags = {key: str(value)[:LONGEST] for key, value in flatten(about).items()} | {"commit": str(result.get("commit"))}
-        client.log_batch(parent, tags=[RunTag(key, value) for key, value in tags.items()])
-        for model, metrics, knobs in models_of(result):
+        models = list(models_of(result))
+        plain = [] if models else finite(flatten({key: result[key] for key in result.keys() - about.keys()}))
+        client.log_batch(
+            parent,
+            metrics=[Metric(metric_name(key), value, now, 0) for key, value in plain],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        for model, metrics, knobs in models:
             run = client.create_run(experiment, run_name=model, tags={PARENT: parent}).info.run_id
             params = [Param(key, str(value)[:LONGEST]) for key, value in flatten(dict(knobs)).items()]
             client.log_batch(run, metrics=[Metric(metric_name(key), value, now, 0) for key, value in metrics], params=params)

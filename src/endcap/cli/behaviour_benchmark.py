@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from endcap.cli.benchmark_record import MlflowOption, keep_record
+from endcap.cli.benchmark_record import MlflowOption, keep_record, with_picture
 from endcap.cli.figures import show_figures
 
 
@@ -42,7 +42,7 @@ def behaviour(
 
     result = run(load_params(), exposures or [], items, seeds, lambda line: typer.echo(line, err=True), out=out, add=add)
     _show(result)
-    keep_record("behaviour", result, out, mlflow)
+    keep_record("behaviour", result, with_picture(out), mlflow)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from endcap.cli.behaviour_benchmark import behaviour
-from endcap.cli.benchmark_record import MlflowOption, keep_record
+from endcap.cli.benchmark_record import MlflowOption, keep_record, with_picture
 from endcap.cli.figures import show_figures
 from endcap.cli.updates_benchmark import updates
 
@@ -82,7 +82,7 @@ def quality(
     cache = load_settings().home / TEXT_CACHE
     result = run_quality(request, params, fit_options(params), cache, lambda line: typer.echo(line, err=True))
     _show(result)
-    keep_record(f"quality {protocol} {interactions.stem}", result, out, mlflow)
+    keep_record(f"quality {protocol} {interactions.stem}", result, with_picture(out), mlflow)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -10,15 +10,19 @@ import typer
 MlflowOption = Annotated[bool, typer.Option(help="Whether the figures go to MLflow too, if it answers.")]
 
 
-def keep_record(name: str, result: dict[str, Any], out: Path | None, mlflow: bool) -> None:
-    """Say what was written, and log it to MLflow; an MLflow that is away costs nothing but a line."""
+def with_picture(out: Path | None) -> tuple[Path, ...]:
+    """A result file and the picture beside it; nothing where nothing is written."""
+    return (out, out.with_suffix(".png")) if out else ()
+
+
+def keep_record(name: str, result: dict[str, Any], files: tuple[Path, ...], mlflow: bool) -> None:
+    """Say what was written (`files`), and log it to MLflow; an MLflow that is away costs nothing but a line."""
     from endcap.benchmark.experiment_log import log_result
     from endcap.config import load_settings
     from endcap.errors import ServiceUnavailable
 
-    files = (out, out.with_suffix(".png")) if out else ()
-    if out:
-        typer.echo(f"Wrote {out} and {out.with_suffix('.png')}.")
+    if files:
+        typer.echo(f"Wrote {' and '.join(map(str, files))}.")
     if not mlflow:
         return
     try:

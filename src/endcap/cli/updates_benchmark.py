@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from endcap.cli.benchmark_record import MlflowOption, keep_record
+from endcap.cli.benchmark_record import MlflowOption, keep_record, with_picture
 from endcap.cli.figures import show_figures
 
 
@@ -61,7 +61,7 @@ def updates(
         request, params, fit_options(params), settings.data_dir, settings.home, lambda line: typer.echo(line, err=True)
     )
     _show(result)
-    keep_record(f"updates {shop or result['data']['shop']}", result, out, mlflow)
+    keep_record(f"updates {shop or result['data']['shop']}", result, with_picture(out), mlflow)
 
 
 def _day(text: str) -> datetime:

@@ -95,7 +95,7 @@ class BlendedRecommender:
     @property
     def item_vectors(self) -> Floats:
         """(I, D) the items in the space of the sequential model, for likeness of items."""
-        return np.asarray(self._vectors.numpy())
+        return np.asarray(self.model.answering(self._vectors).numpy())
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
         """(B, I) float32, finite; the higher, the sooner shown. Unknown items of a history are ignored."""

@@ -3,13 +3,15 @@
 An item's vector is an id embedding plus its projected text, so an item nobody has bought yet is scored by its text alone.
 Events of one moment (a basket) form a set: attention sees everything up to and including the own moment, positions count
 moments from the end, and a learnt decay per head makes older events matter less (SASRec, Kang & McAuley 2018, for baskets).
-Shapes: B shoppers, T events, D dimensions, I items, E text dimensions (0: the shop has no texts).
+Shapes: B shoppers, T events, D dimensions, I items, W numbers of an item (D, or 2 D if not tied), E text dimensions (0: the
+shop has no texts).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +36,13 @@ class SequenceShape:
     max_length: int
     dropout: float
     text_dim: int
+    tied: bool = True  # an item is read by the vector that it answers with; else it has two
+    positions: Literal["from_end", "from_start", "none"] = "from_end"  # of moments
+
+    @property
+    def width(self) -> int:
+        """Numbers of an item: D, or 2 D with what it answers with first and what it is read by last."""
+        return self.dim if self.tied else 2 * self.dim
 
 
 class Block(nn.Module):
@@ -76,24 +85,25 @@ class SequenceModel(nn.Module):
         self.register_buffer("text", text_IE.float())  # (I, E)
         self.register_buffer("seen", seen_I.bool())  # (I,) bought in training: the id embedding means something
         self.register_buffer("has_text", self.text.any(dim=1), persistent=False)  # (I,)
-        self.ids = nn.Parameter(torch.randn(len(text_IE), shape.dim) * INITIAL)
+        self.ids = nn.Parameter(torch.randn(len(text_IE), shape.width) * INITIAL)
         self.text_projection: nn.Linear | None = None
         if shape.text_dim:
-            self.text_projection = nn.Linear(shape.text_dim, shape.dim, bias=False)
+            self.text_projection = nn.Linear(shape.text_dim, shape.width, bias=False)
         self.kinds = EventKinds(shape.dim, INITIAL)
-        self.positions = nn.Embedding(shape.max_length, shape.dim)
+        self.positions = nn.Embedding(shape.max_length, shape.dim) if shape.positions != "none" else None
         self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.dim)
         self.start = nn.Parameter(torch.zeros(shape.dim))  # the shopper before the first event
         self.dropout = Dropout(shape.dropout)
         nn.init.normal_(self.gaps.weight, std=INITIAL)
-        nn.init.normal_(self.positions.weight, std=INITIAL * math.sqrt(shape.dim))
+        if self.positions is not None:
+            nn.init.normal_(self.positions.weight, std=INITIAL * math.sqrt(shape.dim))
         if self.text_projection is not None:
             nn.init.normal_(self.text_projection.weight, std=INITIAL)
 
     def item_vectors(self, codes_N: Tensor | None = None, keep_id_I: Tensor | None = None) -> Tensor:
-        """(N, D) of these items, (I, D) of all. `keep_id_I` false: by its text alone (so is every item unseen in training)."""
+        """(N, W) of these items, (I, W) of all. `keep_id_I` false: by its text alone (so is every item unseen in training)."""
         keep = self.seen if keep_id_I is None else self.seen & keep_id_I
         ids: Tensor = self.ids
         text = self.text
@@ -105,9 +115,13 @@ class SequenceModel(nn.Module):
             vectors = vectors + own
         return vectors
 
+    def answering(self, items_NW: Tensor) -> Tensor:
+        """(N, D) what shoppers' wishes are held against."""
+        return items_NW[:, : self.shape.dim]
+
     def forward(
         self,
-        items_ID: Tensor,
+        items_IW: Tensor,
         codes_BT: Tensor,
         kinds_BT: Tensor,
         days_BT: Tensor,
@@ -118,10 +132,13 @@ class SequenceModel(nn.Module):
 
         Of an event that is not shown (None: all are) only its time and kind are read, not its item.
         """
-        x: Tensor = functional.embedding(codes_BT, items_ID) * math.sqrt(self.shape.dim)
+        x: Tensor = functional.embedding(codes_BT, items_IW[:, -self.shape.dim :]) * math.sqrt(self.shape.dim)
         if shown_BT is not None:
             x = x * shown_BT[:, :, None]
-        x = self.dropout(x + self.kinds(kinds_BT) + self.positions(self.positions_from_end(days_BT, valid_BT)))
+        x = x + self.kinds(kinds_BT)
+        if self.positions is not None:
+            x = x + self.positions(self.places(days_BT, valid_BT))
+        x = self.dropout(x)
         apart = days_BT[:, :, None] - days_BT[:, None, :]
         seen = (apart >= 0) & valid_BT[:, None, :]
         age = torch.log1p(apart.clamp(min=0))
@@ -129,10 +146,13 @@ class SequenceModel(nn.Module):
             x = block(x, age, seen)
         return x
 
-    def positions_from_end(self, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
-        """(B, T) how many later moments the window holds after each event's own."""
-        later = (days_BT[:, 1:] > days_BT[:, :-1]) & valid_BT[:, 1:]
-        rank = functional.pad(later.flip(1).cumsum(1).flip(1), (0, 1))
+    def places(self, days_BT: Tensor, valid_BT: Tensor) -> Tensor:
+        """(B, T) how many later moments the window holds after each event's own, or how many earlier ones."""
+        new = (days_BT[:, 1:] > days_BT[:, :-1]) & valid_BT[:, 1:]
+        if self.shape.positions == "from_start":
+            rank = functional.pad(new.cumsum(1), (1, 0))
+        else:
+            rank = functional.pad(new.flip(1).cumsum(1).flip(1), (0, 1))
         places: Tensor = rank.clamp(max=self.shape.max_length - 1)
         return places
 
@@ -143,18 +163,18 @@ class SequenceModel(nn.Module):
         return wanted
 
     @torch.inference_mode()
-    def score(self, batch: HistoryBatch, items_ID: Tensor) -> Floats:
+    def score(self, batch: HistoryBatch, items_IW: Tensor) -> Floats:
         """(B, I) log-probabilities of the next target items; a shopper without events gets those of a newcomer."""
         state = self.start.expand(batch.size, -1).clone()
         gap = torch.full((batch.size,), 365.0)
         rows, codes, kinds, days, valid = padded(batch, self.shape.max_length)
         if len(rows):
-            hidden = self(items_ID, codes, kinds, days, valid)
+            hidden = self(items_IW, codes, kinds, days, valid)
             last = valid.sum(dim=1) - 1
             picked = torch.from_numpy(rows)
             state[picked] = hidden[torch.arange(len(rows)), last].float()
             gap[picked] = -days[torch.arange(len(rows)), last]
-        logits = self.queries(state, gap) @ items_ID.T
+        logits = self.queries(state, gap) @ self.answering(items_IW).T
         return np.asarray(torch.log_softmax(logits.float(), dim=1).numpy())
 
 

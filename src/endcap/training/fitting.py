@@ -7,6 +7,7 @@ event before `until` and none after.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -87,22 +88,21 @@ def fit_full(
     network = new_network(interactions.known_at(cut), text_IE, options)
     before, within = make_sequences(interactions.known_at(cut), options.max_length), make_sequences(known, options.max_length)
     held_out = questions_from(within, cut, known)
+    newest = weeks(cut, until, options.horizon_days)[-1][0] if absorb_validation else cut
     curve = Curve()
-    if len(before.question_at):
-        curve = train(
-            network, before, np.arange(len(before.question_at)), options.schedule(),
-            held_out=(within, held_out) if len(held_out) else None, checkpoint_path=checkpoint_path, progress=progress,
-        )  # fmt: skip
+    with ThreadPoolExecutor(1, "second-stage") as beside:  # it needs nothing of the network
+        ranker = beside.submit(learn_ranker, interactions, newest, RankingOptions(seed=options.seed), progress)
+        if len(before.question_at):
+            curve = train(
+                network, before, np.arange(len(before.question_at)), options.schedule(),
+                held_out=(within, held_out) if len(held_out) else None, checkpoint_path=checkpoint_path, progress=progress,
+            )  # fmt: skip
     model = BlendedRecommender(
         item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types,
         newcomers=options.newcomers,
     )  # fmt: skip
 
-    def rank(newest: datetime) -> Ranker | None:
-        end = newest if absorb_validation else cut
-        return learn_ranker(interactions, end, RankingOptions(seed=options.seed), progress)
-
-    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, rank)
+    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, ranker.result)
     if not absorb_validation:
         finish(model, cut)
         return Fitted(model, curve, validation)
@@ -130,7 +130,10 @@ def behaviour_of(
 
 def new_network(known: Interactions, text_IE: Floats, options: FitOptions) -> SequenceModel:
     """A network with random weights for the vocabulary of `known`."""
-    shape = SequenceShape(options.dim, options.layers, options.heads, options.max_length, options.dropout, text_IE.shape[1])
+    shape = SequenceShape(
+        options.dim, options.layers, options.heads, options.max_length, options.dropout, text_IE.shape[1], options.tied,
+        options.positions,
+    )  # fmt: skip
     seen = np.bincount(known.items, minlength=len(known.item_ids)) > 0
     return SequenceModel(shape, torch.from_numpy(text_IE.astype(np.float32)), torch.from_numpy(seen))
 
@@ -148,15 +151,16 @@ def learn_blend(
     end: datetime,
     options: FitOptions,
     hold: float | None,
-    rank: Callable[[datetime], Ranker | None] | None = None,
+    second_stage: Callable[[], Ranker | None] | None = None,
 ) -> pd.DataFrame:
     """Learn the blend's weights on [start, end), slice by slice, each counted as of its start; the model comes and leaves with
     counts as of `start`.
 
     They are held to those that they start from as by `hold` shoppers; None: the days themselves say how strongly.
 
-    `rank` (of a full fit) learns the second stage up to the newest slice, on which the mix of the stages is chosen: neither
-    the trees nor the weights have learnt it then. If it is the only slice, the weights learn a part of its shoppers first.
+    `second_stage` (of a full fit) gives one that has learnt up to the newest slice, on which the mix of the stages is chosen:
+    neither the trees nor the weights have learnt it then. If it is the only slice, the weights learn a part of its shoppers
+    first.
 
     Returns how that slice, or another part of it, was ranked (rows of evaluation.protocol) by weights that had not learnt it.
     A little too rosy: a full fit chose its epoch and mix there. The gates judge on the hold-out, which nothing has seen.
@@ -165,10 +169,10 @@ def learn_blend(
     examples: list[Example] = []
     ranked = pd.DataFrame()
     for moment, stop in weeks(start, end, options.horizon_days):
-        grow = rank if stop == end else None
+        grow = second_stage if stop == end else None
         period = _period(interactions, moment, stop, options.seed, SLICE_USERS + (JUDGES if grow else 0))
         if grow:
-            model.ranker = grow(moment)
+            model.ranker = grow()
         if not period.user_ids:
             continue
         model.counts = at_start if moment == start else count(interactions, moment, options.recent_days)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from endcap.models.newcomers import NewcomerPlaces
 from endcap.training.augmentation import Augment
@@ -23,6 +23,8 @@ class FitOptions:
     heads: int = 2
     max_length: int = 100
     dropout: float = 0.4
+    tied: bool = True
+    positions: Literal["from_end", "from_start", "none"] = "from_end"
     id_dropout: float = 0.15
     loss: str = "sampled"
     negatives: int = 1024

@@ -205,17 +205,18 @@ def batch_loss(model: SequenceModel, batch: WindowBatch, negatives: Negatives, s
     needed = torch.unique(torch.cat([batch.codes.flatten(), batch.answers.flatten(), negatives.codes]))
     batch, negatives = batch.over(needed), negatives.over(needed)
 
-    def loss_of(items_ND: Tensor) -> Tensor:
-        each_QA = answer_losses(schedule.objective, _queries(model, items_ND, batch), items_ND, batch.answers, negatives)
+    def loss_of(items_NW: Tensor) -> Tensor:
+        wanted, offered = _queries(model, items_NW, batch), model.answering(items_NW)
+        each_QA = answer_losses(schedule.objective, wanted, offered, batch.answers, negatives)
         each = (each_QA * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         return each.sum() / counted.any(dim=1).sum().clamp(min=1)
 
     return with_adversary(loss_of, model.item_vectors(needed, keep_id), schedule.adversarial)
 
 
-def _queries(model: SequenceModel, items_ID: Tensor, batch: WindowBatch) -> Tensor:
+def _queries(model: SequenceModel, items_IW: Tensor, batch: WindowBatch) -> Tensor:
     """(Q, D) what each question's shopper wants."""
-    hidden = model(items_ID, batch.codes, batch.kinds, batch.days, batch.valid, batch.shown)
+    hidden = model(items_IW, batch.codes, batch.kinds, batch.days, batch.valid, batch.shown)
     state = hidden[batch.rows, batch.places.clamp(min=0)]
     state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
     return model.queries(state, batch.gap_days)
@@ -230,18 +231,18 @@ def judge(model: SequenceModel, sequences: Sequences, questions: Ints, schedule:
     model.eval()
     rng = np.random.default_rng(schedule.seed)
     chosen = np.sort(rng.choice(questions, min(JUDGED_QUESTIONS, len(questions)), replace=False))
-    items_ID = model.item_vectors()
+    items_IW = model.item_vectors()
     unseen = ~model.seen[None, :]
     losses, gains, count = 0.0, 0.0, 0
     for drawn in batches(sequences, chosen, schedule.batch_size, schedule.batch_tokens, rng):
-        batch = drawn.to(items_ID.device)
-        logits = (_queries(model, items_ID, batch) @ items_ID.T).float().masked_fill(unseen, FAR_BELOW)
+        batch = drawn.to(items_IW.device)
+        logits = (_queries(model, items_IW, batch) @ model.answering(items_IW).T).float().masked_fill(unseen, FAR_BELOW)
         counted = batch.answered & model.seen[batch.answers]
         asked = counted.any(dim=1)
         scored = logits.gather(1, batch.answers)
         each = ((torch.logsumexp(logits, dim=1, keepdim=True) - scored) * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         losses += float(each.sum())
-        before = torch.arange(batch.codes.shape[1], device=items_ID.device) <= batch.places[:, None]
+        before = torch.arange(batch.codes.shape[1], device=items_IW.device) <= batch.places[:, None]
         row, place = before.nonzero(as_tuple=True)
         logits[row, batch.codes[batch.rows[row], place]] = FAR_BELOW
         logits.scatter_reduce_(1, batch.answers, torch.where(counted, scored, FAR_BELOW), "amax")  # padding repeats an answer

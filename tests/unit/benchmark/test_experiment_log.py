@@ -56,6 +56,15 @@ def test_the_results_that_the_project_keeps_can_be_logged(name: str, mlflow_url:
     assert all(run.data.metrics for run in models.values())
 
 
+@pytest.mark.parametrize("name", ["scale", "distributed", "ingest"])
+def test_results_without_models_stand_on_the_run_itself(name: str, mlflow_url: str) -> None:
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    parent, models = runs(mlflow_url, log_result(mlflow_url, name, result))
+    assert models == {}
+    assert {type(value) for value in parent.data.metrics.values()} == {float}
+    assert len(parent.data.metrics) >= 1
+
+
 def test_an_mlflow_that_is_away_says_so() -> None:
     with pytest.raises(ServiceUnavailable, match="logging the benchmark quality"):
         log_result("http://127.0.0.1:9", "quality", QUALITY)

@@ -20,12 +20,16 @@ from endcap.training.sequences import make_sequences
 ITEMS, DIM, TEXT = 9, 8, 4
 
 
-@pytest.fixture
-def network() -> SequenceModel:
+def build(**knobs: Any) -> SequenceModel:
     torch.manual_seed(0)
     seen = torch.ones(ITEMS, dtype=torch.bool)
     seen[-1] = False
-    return SequenceModel(SequenceShape(DIM, 2, 2, 6, 0.1, TEXT), torch.randn(ITEMS, TEXT), seen).eval()
+    return SequenceModel(SequenceShape(DIM, 2, 2, 6, 0.1, TEXT, **knobs), torch.randn(ITEMS, TEXT), seen).eval()
+
+
+@pytest.fixture(params=[{}, {"tied": False, "positions": "from_start"}, {"positions": "none"}], ids=str)
+def network(request: pytest.FixtureRequest) -> SequenceModel:
+    return build(**request.param)
 
 
 def run(network: SequenceModel, codes: list[int], days: list[float]) -> torch.Tensor:
@@ -40,11 +44,28 @@ def test_later_events_change_nothing_before_them(network: SequenceModel) -> None
     torch.testing.assert_close(one[:2], other[:2])
 
 
-def test_positions_count_moments_from_the_end(network: SequenceModel) -> None:
+def test_positions_count_moments() -> None:
     days = torch.tensor([[-9.0, -5.0, -5.0, -1.0], [-9.0, -5.0, 0.0, 0.0]])
     valid = torch.tensor([[True, True, True, True], [True, True, False, False]])
-    assert network.positions_from_end(days, valid).tolist()[0] == [2, 1, 1, 0]
-    assert network.positions_from_end(days, valid).tolist()[1][:2] == [1, 0]
+    from_end, from_start = (build(positions=name).places(days, valid).tolist() for name in ("from_end", "from_start"))
+    assert (from_end[0], from_end[1][:2]) == ([2, 1, 1, 0], [1, 0])
+    assert (from_start[0], from_start[1][:2]) == ([0, 1, 1, 2], [0, 1])
+    assert build(positions="none").positions is None
+
+
+def test_an_item_that_is_not_tied_is_read_by_another_vector_than_it_answers_with() -> None:
+    network = build(tied=False)
+    with torch.inference_mode():
+        items = network.item_vectors()
+        state = run(network, [1, 2], [-9.0, -1.0])
+        other = items.clone()
+        other[:, :DIM] += 1  # what it answers with
+        kinds, valid = torch.full((1, 2), 4), torch.ones(1, 2, dtype=torch.bool)
+        again = network(other, torch.tensor([[1, 2]]), kinds, torch.tensor([[-9.0, -1.0]]), valid)[0]
+    assert items.shape == (ITEMS, 2 * DIM)
+    assert not torch.allclose(items[:, :DIM], items[:, DIM:])
+    torch.testing.assert_close(state, again)
+    assert not torch.allclose(network.answering(items), network.answering(other))
 
 
 def test_a_basket_is_a_set(network: SequenceModel) -> None:

@@ -17,6 +17,7 @@ from endcap.errors import TrainingError
 from endcap.evaluation.protocol import Period
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History
+from endcap.models.model_files import load_model, save_model
 from endcap.models.sequential import SequenceModel
 from endcap.training import fitting, ranking, trainer
 from endcap.training.blending import Standing
@@ -181,6 +182,18 @@ def test_an_update_never_forgets_what_its_parent_has_seen() -> None:
     parent, until = tiny_model(epochs=1), UNTIL - timedelta(days=7)
     child = fit_update(parent, interactions(), tiny_catalog(), tiny_text(), until, until, OPTIONS).model  # type: ignore[arg-type]
     assert child.config["trained_until"] == parent.config["trained_until"]
+
+
+@pytest.mark.parametrize(("tied", "positions"), [(False, "from_end"), (True, "from_start"), (False, "none")])
+def test_every_shape_is_fitted_saved_loaded_and_updated(tied: bool, positions: str, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, tied=tied, positions=positions, max_epochs=1)
+    shop, middle = interactions(), UNTIL - timedelta(days=7)
+    save_model(fit_full(shop, tiny_catalog(), tiny_text(), middle, options).model, tmp_path / "model")  # type: ignore[arg-type]
+    parent = load_model(tmp_path / "model")
+    assert (parent.model.shape.tied, parent.model.shape.positions) == (tied, positions)
+    updated = fit_update(parent, shop, tiny_catalog(), tiny_text(), middle, UNTIL, options).model  # type: ignore[arg-type]
+    assert updated.item_vectors.shape == (len(tiny_catalog()), OPTIONS.dim)
+    assert np.isfinite(updated.score([History.empty()], UNTIL)).all()
 
 
 def test_new_items_get_their_vector_from_text() -> None:

@@ -116,7 +116,7 @@ def _relearnt(
         whole.items, whole.model, whole.counts, whole.target_types, newcomers=options.newcomers, silent=silent
     )  # fmt: skip
 
-    def rank(_: datetime) -> Ranker | None:
+    def rank() -> Ranker | None:
         if not second_stage:
             return None
         return learn_ranker(split.known, split.validation_start, RankingOptions(seed=options.seed), muted=silent)
