@@ -85,7 +85,7 @@ def error_by_chance(
 
     In each bin the sum of p - happened is near normal; its mean distance from 0 is sqrt(2 / pi) of its deviation. If rows are
     independent, its variance is the sum of p (1 - p). Rows of one group (a slate: who buys at all, buys several) are not: then
-    it is the sum of squares of the groups' sums of happened - p, each less the bin's mean.
+    it is the sum of squares of the groups' sums of happened - p, each less the bin's mean, times G / (G - 1) for G groups.
 
     >>> round(error_by_chance(np.full(5000, 0.5)), 4), round(error_by_chance(np.full(50, 0.5)), 4)
     (0.0056, 0.0564)
@@ -99,8 +99,11 @@ def error_by_chance(
     off -= (np.bincount(bin_N, weights=off) / np.maximum(np.bincount(bin_N), 1))[bin_N]
     _, group_N = np.unique(groups_N, return_inverse=True)
     cells, cell_N = np.unique(bin_N * (group_N.max() + 1) + group_N, return_inverse=True)
-    variances = np.bincount(cells // (group_N.max() + 1), weights=np.bincount(cell_N, weights=off) ** 2)
-    return float(np.sqrt(2 / np.pi * variances).sum() / len(p))
+    bin_of_cell = cells // (group_N.max() + 1)
+    squares = np.bincount(bin_of_cell, weights=np.bincount(cell_N, weights=off) ** 2)
+    groups = np.bincount(bin_of_cell)
+    unbiased = groups / np.maximum(groups - 1, 1)  # the bin's mean was taken from the same groups
+    return float(np.sqrt(2 / np.pi * unbiased * squares).sum() / len(p))
 
 
 def reliability(
