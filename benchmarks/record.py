@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from endcap.benchmark.measuring import surroundings
+from endcap.benchmark.result_file import write_json
 from endcap.cli.benchmark_record import keep_record
 
 
@@ -16,7 +16,6 @@ def record(name: str, figures: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write `figures` with where they were measured, and log them; returns what was written."""
     result = figures | surroundings() | {"measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
     result["machine"]["load_1m_after"] = round(os.getloadavg()[0], 1)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(out, result)
     keep_record(name, result, (out,), mlflow=True)
     return result
