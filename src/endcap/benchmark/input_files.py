@@ -29,14 +29,14 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def separator_of(path: Path) -> str:
-    """What divides the columns of a text file: tabs where its name ends in .tsv, else commas.
+    """What divides the columns of a text file: tabs where its name ends in .tsv (or .tsv.gz), else commas.
 
     Raises:
         InputError: its header is divided by something else.
     """
     name, header = path.name.lower(), ""
-    expected = "\t" if name.endswith(".tsv") else ","
-    if name.endswith((".csv", ".csv.gz", ".tsv", ".txt")):
+    expected = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")):
         with suppress(OSError), pa.input_stream(str(path)) as stream:  # who reads the file says what is wrong with it
             header = stream.read(HEADER_BYTES).decode("utf-8", "replace").partition("\n")[0]
     likely = max(SEPARATORS, key=header.count)

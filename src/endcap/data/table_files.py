@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _PARQUET = (".parquet", ".pq")
-_CSV = (".csv", ".csv.gz", ".tsv", ".txt")
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
 
 
 def read_table(path: Path, *, separator: str = ",", encoding: str = "utf-8") -> pa.Table:

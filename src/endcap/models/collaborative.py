@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -10,6 +10,8 @@ from scipy import sparse
 
 from endcap.data.features import Interactions
 from endcap.models.history import Floats, History, encode, held
+
+BLOCK = 2048  # items whose likeness to all is held at once
 
 
 class ItemKnn:
@@ -28,7 +30,8 @@ class ItemKnn:
         matrix = taken_matrix(known, self.max_users_items)
         norm = 1 / np.sqrt(np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1))
         matrix = (matrix @ sparse.diags_array(norm.astype(np.float32))).tocsr()
-        self.similarity = nearest((matrix.T @ matrix).tocsr(), self.neighbours)
+        blocks = [nearest(rows, begin, self.neighbours) for begin, rows in products(matrix)]
+        self.similarity = sparse.vstack(blocks, "csr") if blocks else sparse.csr_matrix(np.zeros((0, 0), np.float32))
         return self
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
@@ -51,22 +54,28 @@ def taken_matrix(known: Interactions, max_items: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(int(keep.sum()), np.float32), (users[keep], items[keep])), shape=shape)
 
 
-def nearest(similarity: sparse.csr_matrix, neighbours: int | None) -> sparse.csr_matrix:
-    """Each row's `neighbours` largest values (None: all), without the diagonal."""
-    similarity.setdiag(0)
-    similarity.eliminate_zeros()
+def products(matrix: sparse.csr_matrix) -> Iterator[tuple[int, sparse.csr_matrix]]:
+    """Rows of X'X for X (U, I), (BLOCK, I) with the first one's number: in a dense shop the whole would fill the memory."""
+    columns = matrix.T.tocsr()
+    for begin in range(0, columns.shape[0], BLOCK):
+        yield begin, (columns[begin : begin + BLOCK] @ matrix).tocsr()
+
+
+def nearest(rows: sparse.csr_matrix, first: int, neighbours: int | None) -> sparse.csr_matrix:
+    """The `neighbours` largest values of each row (None: all), without the diagonal; the rows begin with number `first`."""
+    own = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)) + first == rows.indices
+    rows.data[own] = 0
+    rows.eliminate_zeros()
     if neighbours is None:
-        return similarity
+        return rows
     columns, values, starts = [], [], [0]
-    for row in range(similarity.shape[0]):
-        begin, end = similarity.indptr[row], similarity.indptr[row + 1]
-        column, value = similarity.indices[begin:end], similarity.data[begin:end]
+    for row in range(rows.shape[0]):
+        begin, end = rows.indptr[row], rows.indptr[row + 1]
+        column, value = rows.indices[begin:end], rows.data[begin:end]
         if len(value) > neighbours:
             top = np.sort(np.argpartition(-value, neighbours)[:neighbours])
             column, value = column[top], value[top]
         columns.append(column)
         values.append(value)
         starts.append(starts[-1] + len(column))
-    if not columns:
-        return similarity
-    return sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), np.array(starts)), shape=similarity.shape)
+    return sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), np.array(starts)), shape=rows.shape)

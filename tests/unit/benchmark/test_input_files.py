@@ -34,6 +34,11 @@ def test_another_separator_is_named_with_what_to_do(tmp_path: Path, name: str, t
         read_frame(tmp_path / name)
 
 
+def test_packed_tabs_are_tabs(tmp_path: Path) -> None:
+    (tmp_path / "f.tsv.gz").write_bytes(gzip.compress(b"user\ttitle\n1\tmug, red\n"))
+    assert read_frame(tmp_path / "f.tsv.gz").to_dict("list") == {"user": ["1"], "title": ["mug, red"]}
+
+
 def test_a_packed_file_is_looked_into_and_a_torn_one_is_told_by_its_reader(tmp_path: Path) -> None:
     (tmp_path / "f.csv.gz").write_bytes(gzip.compress(b"user;item\n1;2\n"))
     with pytest.raises(InputError, match="look divided by ';'"):

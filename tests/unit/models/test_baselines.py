@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from endcap.data.features import Interactions, interactions_from_events
+from endcap.models import collaborative
 from endcap.models.collaborative import ItemKnn
 from endcap.models.history import History
 from endcap.models.popularity import Popularity
 from endcap.models.repeats import OwnCounts
+
+if TYPE_CHECKING:
+    import pytest
 
 NOW = datetime(2011, 10, 31, tzinfo=UTC)
 
@@ -53,6 +58,16 @@ def test_own_counts_first_then_recent_popularity() -> None:
 def test_item_knn_is_the_cosine_of_shopper_sets() -> None:
     scores = ItemKnn().fit(shop(ROWS), NOW).score([History(["a"], [NOW])], NOW)
     np.testing.assert_allclose(scores[0], [0, 2 / np.sqrt(2 * 3), 0], atol=1e-6)
+
+
+def test_likeness_by_blocks_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    rows = [(f"u{user}", f"i{item}", 9) for user in range(30) for item in rng.choice(7, 3, replace=False)]
+    whole = ItemKnn().fit(shop(rows), NOW).similarity.toarray()
+    monkeypatch.setattr(collaborative, "BLOCK", 3)
+    np.testing.assert_allclose(ItemKnn().fit(shop(rows), NOW).similarity.toarray(), whole, atol=1e-6)
+    assert (whole > 0).any()
+    assert not whole.diagonal().any()
 
 
 def test_item_knn_keeps_the_nearest() -> None:
