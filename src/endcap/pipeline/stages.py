@@ -129,16 +129,16 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     parent_facts = read_json(root / "data" / "parent" / "parent.json", "Run `endcap dataset pull`, or make a workspace.")
     interactions, items, text = load_prepared(root)
     until, options = datetime.fromisoformat(facts["holdout_start"]), fit_options(params)
-    shown = behaviour_stage.shown_days(root, params)
+    shown, checkpoint = behaviour_stage.shown_days(root, params), root / CHECKPOINT
     if parent_facts["kind"] == "incremental":
         parent = load_model(root / "data" / "parent" / "model")
         _check_encoder(parent, text.shape[1])
         since = _since(parent, parent_facts.get("model_version"), until, facts["dataset_version"])
-        fitted = fit_update(parent, interactions, items, text, since, until, options, progress, shown=shown)
+        fitted = fit_update(
+            parent, interactions, items, text, since, until, options, progress, shown=shown, checkpoint_path=checkpoint
+        )
     else:
-        fitted = fit_full(
-            interactions, items, text, until, options, checkpoint_path=root / CHECKPOINT, shown=shown, progress=progress
-        )  # fmt: skip
+        fitted = fit_full(interactions, items, text, until, options, checkpoint_path=checkpoint, shown=shown, progress=progress)
     fitted.model.config |= {
         "kind": parent_facts["kind"],
         "parent_version": parent_facts.get("model_version"),
@@ -160,7 +160,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     if space := load_space(root / "work" / "encoded"):
         space.save(target)  # new items are read as these were
     fitted.validation.to_parquet(root / "work" / VALIDATION, index=False)  # shoppers' rows never travel inside a model
-    (root / CHECKPOINT).unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     seconds, head = round(time.monotonic() - begun, 1), behaviour_stage.summary(fitted.model.config["behaviour"])
     return {"kind": parent_facts["kind"], "epochs": len(fitted.curve.train), "behaviour": head, "seconds": seconds}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ def absorb(
     until: datetime,
     options: FitOptions,
     progress: Progress = silent,
+    checkpoint_path: Path | None = None,
 ) -> Curve:
     """Learn the events of [start, until) in place, with `replay_ratio` old questions for each new one, and count anew."""
     known = interactions.known_at(until)
@@ -43,7 +45,8 @@ def absorb(
         rng = np.random.default_rng(options.seed)
         replayed = rng.choice(old, min(len(old), int(len(new) * options.replay_ratio)), replace=False)
         questions = np.sort(np.concatenate([new, replayed]))
-        curve = train(network, sequences, questions, options.schedule(update=True), progress=progress)
+        schedule = options.schedule(update=True)
+        curve = train(network, sequences, questions, schedule, checkpoint_path=checkpoint_path, progress=progress)
     model.counts = count(interactions, until, options.recent_days)
     finish(model, until)
     model.items["seen_in_training"] = seen

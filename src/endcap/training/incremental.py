@@ -6,6 +6,7 @@ Items that the parent did not know enter by their text alone; their id embedding
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,12 +38,13 @@ def fit_update(
     *,
     hold: float | None = None,
     shown: ShownDays | None = None,
+    checkpoint_path: Path | None = None,
 ) -> Fitted:
     """The parent, brought from `since` (what it was trained until) to `until`; the parent itself is left as it was.
 
     The new days are ranked before they are learnt, and move the blend's weights from the parent's: held to them as by `hold`
     shoppers, or as strongly as one half of the new days' shoppers says of the other. What was `shown` in the new days teaches
-    a behaviour head, or the one it knows is kept.
+    a behaviour head, or the one it knows is kept. One that was cut goes on from the checkpoint, if it began with this parent.
     """
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(
@@ -51,7 +53,7 @@ def fit_update(
     )  # fmt: skip
     validation = learn_blend(model, interactions, since, until, options, hold) if since < until else pd.DataFrame()
     behaviour = behaviour_of(model, shown, interactions, since, until, options, progress)
-    curve = absorb(model, interactions, since, until, options, progress)
+    curve = absorb(model, interactions, since, until, options, progress, checkpoint_path)
     seen = datetime.fromisoformat(parent.config["trained_until"])  # the weights keep what the parent saw, even beyond `until`
     model.config["trained_until"] = max(seen, until).isoformat()
     return Fitted(model, curve, validation, behaviour=behaviour)

@@ -119,7 +119,8 @@ def train(
 def _about(
     model: SequenceModel, sequences: Sequences, questions: Ints, held_out: tuple[Sequences, Ints] | None
 ) -> Iterator[npt.NDArray[Any]]:
-    """Everything that a training depends on beside its schedule and its first weights."""
+    """Everything that a training depends on beside its schedule."""
+    yield from (weight.detach().cpu().numpy() for weight in model.parameters())
     yield model.text.cpu().numpy()
     yield model.seen.cpu().numpy()
     for data, asked in ((sequences, questions), *((held_out,) if held_out else ())):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -164,6 +165,32 @@ def test_a_whole_fit_that_was_interrupted_ends_with_the_same_bits(tmp_path: Path
     save_model(whole_fit(path, lines.append).model, tmp_path / "resumed")
     assert [line.split()[1] for line in lines] == ["3/3", "1/2", "2/2"]  # the third epoch, then what absorbs the newest days
     assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
+
+
+def test_an_update_that_was_interrupted_ends_with_the_same_bits_and_never_with_another_parents(tmp_path: Path) -> None:
+    known = interactions_from_events(tiny_events(), list(tiny_catalog()["item_id"]))
+    since, path = UNTIL - timedelta(days=7), tmp_path / "checkpoint.safetensors"
+    parents = [
+        fit_full(known, tiny_catalog(), tiny_text(), since, dataclasses.replace(OPTIONS, seed=seed)).model for seed in (0, 1)
+    ]
+
+    def update(parent: int, checkpoint: Path | None, progress: Callable[[str], None] = lambda _: None) -> str:
+        about = (known, tiny_catalog(), tiny_text(), since, UNTIL, OPTIONS, progress)
+        save_model(fit_update(parents[parent], *about, checkpoint_path=checkpoint).model, tmp_path / "child")
+        return digest(tmp_path / "child")
+
+    def dies(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
+    for parent, epochs in ((0, ["2/2"]), (1, ["1/2", "2/2"])):
+        whole = update(parent, None)
+        path.unlink(missing_ok=True)
+        with pytest.raises(KeyboardInterrupt):
+            update(0, path, dies)
+        lines: list[str] = []
+        assert update(parent, path, lines.append) == whole
+        assert [line.split()[1] for line in lines] == epochs
 
 
 def test_a_loss_that_breaks_late_keeps_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
