@@ -28,8 +28,8 @@ def random_batch(items: int, options: FitOptions, rng: np.random.Generator) -> W
         torch.from_numpy(rng.integers(0, items, (windows, LENGTH))), torch.zeros(windows, LENGTH, dtype=torch.long),
         torch.from_numpy(days), torch.ones(windows, LENGTH, dtype=torch.bool),
         torch.arange(windows).repeat_interleave(QUESTIONS), torch.from_numpy(rng.integers(0, LENGTH, asked)),
-        torch.ones(asked), torch.from_numpy(rng.integers(0, items, (asked, ANSWERS))),
-        torch.ones(asked, ANSWERS, dtype=torch.bool),
+        torch.ones(asked), torch.zeros(asked, dtype=torch.long),
+        torch.from_numpy(rng.integers(0, items, (asked, ANSWERS))), torch.ones(asked, ANSWERS, dtype=torch.bool),
     )  # fmt: skip
 
 

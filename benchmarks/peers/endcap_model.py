@@ -60,6 +60,7 @@ def as_interactions(histories: Histories, items: int) -> Interactions:
         quantities=np.ones(len(users), np.float32),
         prices=np.full(len(users), np.nan, np.float32),
         surfaces=np.zeros(len(users), np.int64),
+        countries=np.zeros(len(users), np.int64),
     )
 
 
@@ -110,6 +111,7 @@ def rank(network: SequenceModel, histories: Histories) -> Ints:
             quantities=np.ones(len(rows), np.float32),
             prices=np.full(len(rows), np.nan, np.float32),
             surfaces=np.zeros(len(rows), np.int64),
+            countries=np.zeros(len(rows), np.int64),
         )
         scores = network.score(batch, vectors)
         scores[:, unseen] = -np.inf

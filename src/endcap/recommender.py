@@ -33,11 +33,11 @@ class Model(Protocol):
         """(I, D) where items lie; alike ones near each other."""
         ...
 
-    def score(self, histories: Sequence[History], now: datetime) -> Floats:
-        """(B, I): the higher, the sooner shown."""
+    def score(self, histories: Sequence[History], now: datetime, surface: str = "") -> Floats:
+        """(B, I): the higher, the sooner shown on that surface; "": on any."""
         ...
 
-    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
+    def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]:
         """The parts that the score was blended from, by name, each (B, I)."""
         ...
 
@@ -102,7 +102,7 @@ class Recommender:
 
     def rank(self, request: Request) -> Floats:
         """(I,) the model's score of every item for this shopper at this moment."""
-        scores_I: Floats = self.model.score([request.history], request.now)[0]
+        scores_I: Floats = self.model.score([request.history], request.now, request.surface)[0]
         if scores_I.shape != (len(self.items),) or not np.isfinite(scores_I).all():
             raise ValueError(f"the model's scores are not {len(self.items)} finite numbers: shape {scores_I.shape}")
         return scores_I
@@ -122,7 +122,8 @@ class Recommender:
         """For each place the reasons a shopper would understand; empty unless asked for."""
         if not request.explain:
             return [()] * len(slate)
-        return explain(self.model, self.items, request.history, request.now, [item for item, _ in slate])
+        shown = [item for item, _ in slate]
+        return explain(self.model, self.items, request.history, request.now, shown, request.surface)
 
 
 def _items_of(history: History, kind: EventType) -> set[str]:

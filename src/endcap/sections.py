@@ -118,6 +118,7 @@ class Train(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     tied: bool = True
     positions: Literal["from_end", "from_start", "none"] = "from_end"
+    context: bool = False
     id_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of items that a step shows by their text alone
     loss: Literal["softmax", "sampled", "gbce"]
     negatives: Count  # items a step

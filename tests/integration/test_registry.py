@@ -114,7 +114,8 @@ assert {site!r} in sys.path and importlib.util.find_spec("endcap") is None
 import mlflow, pandas
 mlflow.set_tracking_uri({registry.url!r})
 model = mlflow.pyfunc.load_model("models:/{MODEL_NAME}/{version.version}")
-out = model.predict(pandas.DataFrame({{"item_ids": [["item01", "item05"], []]}}), params={{"k": 3, "now": "2011-11-07"}})
+shoppers = pandas.DataFrame({{"item_ids": [["item01", "item05"], []], "countries": [["France", "France"], []]}})
+out = model.predict(shoppers, params={{"k": 3, "now": "2011-11-07", "surface": "email"}})
 print(out["item_ids"].map(len).tolist(), [round(s, 3) > 0 for s in out["scores"][0]][:1])
 """
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -7,10 +7,15 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+import torch
+from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events, tiny_text
 
+from endcap.data.features import SURFACE_CODES, interactions_from_events
 from endcap.models.history import Floats, History
 from endcap.ranking.items import Filters, ItemTable
 from endcap.recommender import Recommender, Request, _best
+from endcap.training.fitting import fit_full
+from endcap.training.options import FitOptions
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 ROWS = [
@@ -35,11 +40,11 @@ class Counts:
     def item_vectors(self) -> Floats:
         return self.vectors
 
-    def score(self, histories: Sequence[History], now: datetime) -> Floats:
-        parts = self.score_parts(histories, now)
+    def score(self, histories: Sequence[History], now: datetime, surface: str = "") -> Floats:
+        parts = self.score_parts(histories, now, surface)
         return (parts["recent"] + parts["own"] + parts["collaborative"]).astype(np.float32)
 
-    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
+    def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]:
         shape = (len(histories), len(self.item_ids))
         own, together = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         for row, history in enumerate(histories):
@@ -88,6 +93,32 @@ def test_a_returned_purchase_does_not_hide_the_item(recommender: Recommender) ->
     assert "gift" in shown(recommender, returned, surface="product")
 
 
+def test_the_surface_and_the_moment_of_a_request_reach_the_network() -> None:
+    catalog = tiny_catalog()
+    known = interactions_from_events(tiny_events(), list(catalog["item_id"]))
+    model = fit_full(known, catalog, tiny_text(), UNTIL, FitOptions(dim=16, max_epochs=1, context=True)).model
+    recommender = Recommender(
+        model, ItemTable.of(catalog.to_dict("records"), model.item_ids), repeat_surfaces=["home", "email"]
+    )
+    occasions, wished = model.model.occasions, model.item_ids[3]
+    with torch.no_grad():
+        wish = 9 * torch.from_numpy(model.item_vectors[3])
+        occasions.surfaces.weight[SURFACE_CODES["email"]], occasions.hours.weight[7] = wish, wish
+
+    def network(surface: str, hour: int) -> str:
+        request = Request(History.empty(), UNTIL.replace(hour=hour), surface=surface, explain=True)
+        np.testing.assert_array_equal(recommender.rank(request), model.score([request.history], request.now, surface)[0])
+        assert all(place.reasons for place in recommender.recommend(request))
+        parts = model.score_parts([request.history], request.now, surface)
+        np.testing.assert_allclose(recommender.rank(request), np.sum([part[0] for part in parts.values()], axis=0), atol=1e-4)
+        return model.item_ids[int(parts["sequence"][0].argmax())]
+
+    assert network("home", 3) != wished
+    assert network("email", 3) == network("home", 7) == wished
+    asked = [recommender.rank(Request(History.empty(), UNTIL, surface=surface)) for surface in ("home", "email")]
+    assert not np.allclose(*asked)
+
+
 def test_what_was_dismissed_or_hidden_is_not_shown(recommender: Recommender) -> None:
     assert "tea" not in shown(recommender, bought("tea", kind="dismiss"))
     assert shown(recommender, hidden=frozenset({"tea", "unknown"}))[0] == "mate"
@@ -125,7 +156,7 @@ def test_an_empty_catalogue_shows_nothing() -> None:
 
 
 def test_scores_that_are_no_numbers_are_never_shown(recommender: Recommender) -> None:
-    recommender.model.score = lambda histories, now: np.full((1, len(IDS)), np.nan, np.float32)  # type: ignore[method-assign]
+    recommender.model.score = lambda histories, now, surface: np.full((1, len(IDS)), np.nan, np.float32)  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="finite"):
         shown(recommender)
 

@@ -197,6 +197,7 @@ def _interactions(
         quantities=events.quantities[order][by_time],
         prices=events.prices[order][by_time],
         surfaces=events.surfaces[order][by_time],
+        countries=events.countries[order][by_time],
     )
 
 

@@ -26,6 +26,7 @@ from endcap.data.features import (
     Floats,
     clean_prices,
     clean_quantities,
+    country_codes,
     surface_codes,
 )
 from endcap.errors import InputError
@@ -42,6 +43,7 @@ NAMES = {
     "quantity": ("quantity",),
     "price": ("price", "unit_price"),
     "surface": ("surface",),
+    "country": ("country",),
 }
 # What pieces and prices may be. Beyond, the column holds something else, and the logarithms that models take of it would break.
 AMOUNTS = {"quantity": (MIN_AMOUNT, MAX_QUANTITY), "price": (MIN_AMOUNT, MAX_PRICE)}
@@ -59,6 +61,7 @@ class EventTable:
     quantities: Floats  # (N,) pieces; 1 where not given
     prices: Floats  # (N,) of one piece; NaN where not given
     surfaces: Ints  # (N,) data.features.SURFACE_CODES
+    countries: Ints  # (N,) data.features.country_codes
     columns: dict[str, str]  # what was read from which column
     warnings: tuple[str, ...]
 
@@ -70,7 +73,7 @@ def read_events(path: Path) -> EventTable:
     """Events of a Parquet or CSV file; returns (quantity <= 0) and types that say nothing of liking are left out.
 
     Columns: user, item; timestamp (datetime, ISO 8601 text, or a number of days, seconds, … since 1970) or position, or
-    neither, then the file's order counts; and, where there are, type, quantity, price (of one piece) and surface.
+    neither, then the file's order counts; and, where there are, type, quantity, price (of one piece), surface and country.
 
     Raises:
         InputError: unreadable, a column is missing, ids are null, times cannot be read, or no event is left.
@@ -89,7 +92,10 @@ def read_events(path: Path) -> EventTable:
     quantities = clean_quantities(_amounts(frame, columns, "quantity", notes), len(frame))
     prices = clean_prices(_amounts(frame, columns, "price", notes), len(frame))
     surfaces = _surfaces(frame, columns, notes)
-    return EventTable(users, items, times, positions, types[keep], quantities, prices, surfaces, columns, tuple(notes))
+    countries = country_codes(frame[columns["country"]] if "country" in columns else None, len(frame))
+    return EventTable(
+        users, items, times, positions, types[keep], quantities, prices, surfaces, countries, columns, tuple(notes)
+    )
 
 
 def _find_columns(frame: pd.DataFrame, where: str) -> tuple[dict[str, str], list[str]]:

@@ -108,7 +108,7 @@ class EventLog:
 
     def history(self, user_id: str, limit: int, as_of: datetime | None = None) -> list[dict[str, Any]]:
         """The newest `limit` events of HISTORY_TYPES, oldest first: dicts of event_id, item_id, type, time, quantity,
-        price, surface.
+        price, surface, country.
 
         `as_of`: only events up to that moment, itself included. They are left out before the newest are taken, so that a
         moment long ago has as long a history as today.
@@ -118,7 +118,7 @@ class EventLog:
         if as_of is not None:
             whose.append(t.time <= microseconds(as_of))
         query = (
-            sa.select(t.event_id, t.item_id, t.type, t.time, t.quantity, t.price, t.surface)
+            sa.select(t.event_id, t.item_id, t.type, t.time, t.quantity, t.price, t.surface, t.country)
             .where(*whose)
             .order_by(t.time.desc(), t.event_id.desc())  # ties as in a dataset
             .limit(limit)

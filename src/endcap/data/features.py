@@ -5,6 +5,8 @@ Here belongs the way from event tables to arrays that models learn from, by what
 
 from __future__ import annotations
 
+import functools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +31,7 @@ TYPE_WEIGHTS = {"purchase": 1.0, "cart": 0.5, "rating": 0.5, "click": 0.2, "view
 WEIGHTS = np.array([TYPE_WEIGHTS.get(name, 0.0) for name in TYPES], np.float32)
 POSITIVE_TYPES = WEIGHTS > 0
 SURFACE_CODES = {"": 0} | {str(surface): code for code, surface in enumerate(Surface, start=1)}  # 0: not known
+COUNTRIES = 127  # codes that all names share: they mean the same to a parent and its updates, without a list of countries
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_FUTURE = np.iinfo(np.int64).max
 MIN_AMOUNT = 1e-6  # pieces or money: what is less is no amount, and 32 bits have no logarithm of it
@@ -53,6 +56,7 @@ class Interactions:
     quantities: Floats  # (N,) pieces; 1 where not given
     prices: Floats  # (N,) of one piece, shop currency; NaN where not given
     surfaces: Ints  # (N,) SURFACE_CODES: where in the shop it happened
+    countries: Ints  # (N,) country_codes: where the shopper was
 
     def __len__(self) -> int:
         return len(self.users)
@@ -79,6 +83,7 @@ class Interactions:
             quantities=self.quantities[mask],
             prices=self.prices[mask],
             surfaces=self.surfaces[mask],
+            countries=self.countries[mask],
         )
 
     def known_at(self, moment: datetime) -> Interactions:
@@ -128,6 +133,7 @@ def interactions_from_events(events: Any, item_ids: Sequence[str] = ()) -> Inter
         quantities=clean_quantities(frame.get("quantity"), len(frame)),
         prices=clean_prices(frame.get("price"), len(frame)),
         surfaces=surface_codes(frame.get("surface"), len(frame)),
+        countries=country_codes(frame.get("country"), len(frame)),
     )
 
 
@@ -169,6 +175,24 @@ def surface_codes(column: Any, count: int) -> Ints:
     if column is None:
         return np.zeros(count, np.int64)
     return np.fromiter(map(SURFACE_CODES.get, column, repeat(0)), np.int64, count)
+
+
+def country_codes(column: Any, count: int) -> Ints:
+    """(N,) 1 … COUNTRIES of a column or array of names, whatever their case; 0 where the shop does not say.
+
+    >>> country_codes(["Cyprus", " CYPRUS", "Germany", None, ""], 5)
+    array([ 4,  4, 43,  0,  0])
+    """
+    if column is None:
+        return np.zeros(count, np.int64)
+    return np.fromiter(map(country_code, column), np.int64, count)
+
+
+@functools.lru_cache(maxsize=1024)
+def country_code(name: Any) -> int:
+    """A stable hash of one name; two of them may share a code."""
+    text = name.strip().casefold() if isinstance(name, str) else ""
+    return 1 + zlib.crc32(text.encode(errors="replace")) % COUNTRIES if text else 0
 
 
 def choose_targets(types: Ints) -> npt.NDArray[np.bool_]:

@@ -88,7 +88,7 @@ class BehaviourFeatures:
     def _slate(self, slate: ShownSlate) -> dict[str, Floats]:
         codes = np.array([self._index.get(str(item), UNKNOWN) for item in slate.item_ids], np.int64)
         size, known = len(codes), codes >= 0
-        parts = self.model.score_parts([slate.history], slate.now)
+        parts = self.model.score_parts([slate.history], slate.now, slate.surface)
         scored = {f"part_{name}": _take(np.asarray(part)[0], codes, known) for name, part in parts.items()}
         total = np.sum(list(scored.values()), axis=0) if scored else np.zeros(size)
         now_us = to_microseconds(slate.now)

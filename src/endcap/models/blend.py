@@ -97,15 +97,18 @@ class BlendedRecommender:
         """(I, D) the items in the space of the sequential model, for likeness of items."""
         return np.asarray(self.model.answering(self._vectors).numpy())
 
-    def score(self, histories: Sequence[History], now: datetime) -> Floats:
-        """(B, I) float32, finite; the higher, the sooner shown. Unknown items of a history are ignored."""
-        batch = encode(histories, self._index, now)
+    def score(self, histories: Sequence[History], now: datetime, surface: str = "") -> Floats:
+        """(B, I) float32, finite; the higher, the sooner shown. Unknown items of a history are ignored.
+
+        `surface` is what the slates are asked for; "": not told.
+        """
+        batch = encode(histories, self._index, now, surface)
         dense, own = self.signals(batch)
         return self._place(batch, self._rank(batch, dense, self._retrieve(batch, dense, own)))
 
-    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
+    def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]:
         """What each signal adds to `score`, by name, and what the later stages change: each (B, I), their sum is `score`."""
-        batch = encode(histories, self._index, now)
+        batch = encode(histories, self._index, now, surface)
         dense, own = self.signals(batch)
         weight_BS = context(batch) @ self.weights.T
         shape = (batch.size, len(self._index))

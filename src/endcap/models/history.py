@@ -21,6 +21,7 @@ from endcap.data.features import (
     TYPE_CODES,
     TYPES,
     Interactions,
+    country_codes,
     surface_codes,
     to_microseconds,
     usable_prices,
@@ -46,6 +47,7 @@ class History:
     quantities: npt.NDArray[np.float64]  # (N,) NaN: not given
     prices: npt.NDArray[np.float64]  # (N,) of one piece, shop currency; NaN: not given
     surfaces: npt.NDArray[Any]  # (N,) text, see contracts.Surface; "": not given
+    countries: Ints  # (N,) data.features.country_codes of the names that are given; 0: not given
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class History:
         quantities: Any = 1.0,
         prices: Any = np.nan,
         surfaces: Any = "",
+        countries: Any = "",
     ) -> None:
         items = np.asarray(item_ids, dtype=object)
         count = len(items)
@@ -67,6 +70,7 @@ class History:
         for name, given in (("quantities", quantities), ("prices", prices)):
             numbers = np.full(count, given) if np.isscalar(given) else np.asarray(given, dtype=np.float64)
             object.__setattr__(self, name, numbers)
+        object.__setattr__(self, "countries", _as_country_codes(countries, count))
         lengths = {len(getattr(self, name)) for name in self.__slots__}
         if len(lengths) > 1:
             raise ValueError(f"History: {', '.join(self.__slots__)} differ in length: {sorted(lengths)}")
@@ -77,11 +81,11 @@ class History:
     @classmethod
     def empty(cls) -> History:
         """The history of a shopper nobody has seen."""
-        return cls([], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [])
 
     @classmethod
     def from_events(cls, events: Sequence[Mapping[str, Any]]) -> History:
-        """From event records, oldest first; `quantity`, `price` and `surface` may be missing or None."""
+        """From event records, oldest first; `quantity`, `price`, `surface` and `country` may be missing or None."""
         pieces, prices = ([event.get(name) for event in events] for name in ("quantity", "price"))
         return cls(
             [event["item_id"] for event in events],
@@ -90,6 +94,7 @@ class History:
             [np.nan if number is None else float(number) for number in pieces],
             [np.nan if number is None else float(number) for number in prices],
             [event.get("surface") or "" for event in events],
+            [event.get("country") for event in events],
         )
 
     def part(self, rows: slice | npt.NDArray[Any]) -> History:
@@ -102,10 +107,8 @@ def histories_of(events: Interactions, first: Ints, last: Ints) -> list[History]
     items, names = events.item_ids[events.items], np.asarray(TYPES, object)[events.types]
     surfaces = np.asarray(list(SURFACE_CODES), object)[events.surfaces]
     times = events.times_us.astype("datetime64[us]")
-    return [
-        History(items[a:b], times[a:b], names[a:b], events.quantities[a:b], events.prices[a:b], surfaces[a:b])
-        for a, b in zip(first, last, strict=True)
-    ]
+    columns = (items, times, names, events.quantities, events.prices, surfaces, events.countries)
+    return [History(*(column[a:b] for column in columns)) for a, b in zip(first, last, strict=True)]
 
 
 class Scorer(Protocol):
@@ -132,6 +135,8 @@ class HistoryBatch:
     quantities: Floats  # (E,) pieces; 1 where not given
     prices: Floats  # (E,) of one piece; NaN where not given
     surfaces: Ints  # (E,) data.features.SURFACE_CODES
+    countries: Ints  # (E,) data.features.country_codes
+    asked_on: int = 0  # SURFACE_CODES of the slate that is asked for; 0: not told
 
     def of_types(self, wanted: npt.NDArray[np.bool_]) -> HistoryBatch:
         """Only the events for which `wanted` (one flag a type code) is true."""
@@ -145,12 +150,16 @@ class HistoryBatch:
             quantities=self.quantities[keep],
             prices=self.prices[keep],
             surfaces=self.surfaces[keep],
+            countries=self.countries[keep],
         )
 
 
-def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime) -> HistoryBatch:
-    """Histories as flat arrays: unknown items, returns (quantity <= 0), weightless types and later events are left out."""
-    now_us = to_microseconds(now)
+def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime, surface: str = "") -> HistoryBatch:
+    """Histories as flat arrays: unknown items, returns (quantity <= 0), weightless types and later events are left out.
+
+    `surface` is what the slate is asked for; "": not told.
+    """
+    now_us, asked_on = to_microseconds(now), SURFACE_CODES.get(surface, 0)
     found: list[tuple[npt.NDArray[Any], ...]] = []
     for row, history in enumerate(histories):
         if not len(history):
@@ -162,19 +171,23 @@ def encode(histories: Sequence[History], index: Mapping[str, int], now: datetime
         kept = np.flatnonzero(known)
         if len(kept) > 1 and (np.diff(time[kept]) < 0).any():
             kept = kept[np.argsort(time[kept], kind="stable")]
-        columns = (code, time, kind, history.quantities, history.prices, surface_codes(history.surfaces, len(history)))
+        surfaces = surface_codes(history.surfaces, len(history))
+        columns = (code, time, kind, history.quantities, history.prices, surfaces, history.countries)
         found.append((np.full(len(kept), row, np.int64), *(column[kept] for column in columns)))
     if not found:
         none, no_numbers = np.zeros(0, np.int64), np.zeros(0, np.float32)
         return HistoryBatch(
             size=len(histories), rows=none, codes=none, ages=no_numbers, types=none, now_us=now_us, quantities=no_numbers,
-            prices=no_numbers, surfaces=none,
+            prices=no_numbers, surfaces=none, countries=none, asked_on=asked_on,
         )  # fmt: skip
-    rows, codes, times, types, quantities, prices, surfaces = (np.concatenate(column) for column in zip(*found, strict=True))
+    rows, codes, times, types, quantities, prices, surfaces, countries = (
+        np.concatenate(column) for column in zip(*found, strict=True)
+    )
     ages = ((now_us - times) / MICROSECONDS_PER_DAY).astype(np.float32)
     return HistoryBatch(
         size=len(histories), rows=rows, codes=codes, ages=ages, types=types, now_us=now_us,
         quantities=usable_quantities(quantities), prices=usable_prices(prices), surfaces=surfaces,
+        countries=countries, asked_on=asked_on,
     )  # fmt: skip
 
 
@@ -184,6 +197,12 @@ def held(batch: HistoryBatch, items: int) -> sparse.csr_matrix:
     own.sum_duplicates()
     own.data[:] = 1
     return own
+
+
+def _as_country_codes(countries: Any, count: int) -> Ints:
+    """Codes as they are, names as their codes; one name stands for all."""
+    given = np.full(count, countries, object) if isinstance(countries, str) else np.asarray(countries)
+    return given if np.issubdtype(given.dtype, np.integer) else country_codes(given, len(given))
 
 
 def _as_times(times: Any) -> npt.NDArray[np.datetime64]:

@@ -21,6 +21,7 @@ from torch.nn import functional
 from endcap.models.dropout import Dropout
 from endcap.models.event_kinds import EventKinds, kinds_of
 from endcap.models.history import Floats, HistoryBatch
+from endcap.models.occasions import Occasions, occasions_of
 
 INITIAL = 0.02  # standard deviation of fresh embeddings; read by the blocks times sqrt(D)
 GAP_EDGES_DAYS = (0.02, 0.5, 1.5, 3.5, 7.5, 14.5, 21.5, 30.5, 45.5, 60.5, 90.5, 180.5)
@@ -38,6 +39,7 @@ class SequenceShape:
     text_dim: int
     tied: bool = True  # an item is read by the vector that it answers with; else it has two
     positions: Literal["from_end", "from_start", "none"] = "from_end"  # of moments
+    context: bool = False  # countries of events; weekday, hour and surface of questions: heard (older files: not)
 
     @property
     def width(self) -> int:
@@ -89,9 +91,10 @@ class SequenceModel(nn.Module):
         self.text_projection: nn.Linear | None = None
         if shape.text_dim:
             self.text_projection = nn.Linear(shape.text_dim, shape.width, bias=False)
-        self.kinds = EventKinds(shape.dim, INITIAL)
+        self.kinds = EventKinds(shape.dim, INITIAL, countries=shape.context)
         self.positions = nn.Embedding(shape.max_length, shape.dim) if shape.positions != "none" else None
         self.gaps = nn.Embedding(len(GAP_EDGES_DAYS) + 1, shape.dim)
+        self.occasions = Occasions(shape.dim) if shape.context else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.dim)
         self.start = nn.Parameter(torch.zeros(shape.dim))  # the shopper before the first event
@@ -156,10 +159,13 @@ class SequenceModel(nn.Module):
         places: Tensor = rank.clamp(max=self.shape.max_length - 1)
         return places
 
-    def queries(self, state_QD: Tensor, gap_days_Q: Tensor) -> Tensor:
-        """(Q, D) what a shopper in this state wants after that many days."""
+    def queries(self, state_QD: Tensor, gap_days_Q: Tensor, occasions_Q: Tensor) -> Tensor:
+        """(Q, D) what a shopper in this state wants after that many days, on that occasion (models/occasions.py)."""
         edges = torch.tensor(GAP_EDGES_DAYS, dtype=torch.float32, device=gap_days_Q.device)
-        wanted: Tensor = self.norm(state_QD + self.gaps(torch.bucketize(gap_days_Q, edges)))
+        asked = state_QD + self.gaps(torch.bucketize(gap_days_Q, edges))
+        if self.occasions is not None:
+            asked = asked + self.occasions(occasions_Q)
+        wanted: Tensor = self.norm(asked)
         return wanted
 
     @torch.inference_mode()
@@ -174,7 +180,8 @@ class SequenceModel(nn.Module):
             picked = torch.from_numpy(rows)
             state[picked] = hidden[torch.arange(len(rows)), last].float()
             gap[picked] = -days[torch.arange(len(rows)), last]
-        logits = self.queries(state, gap) @ self.answering(items_IW).T
+        occasion = torch.from_numpy(occasions_of(np.array([batch.now_us]), np.array([batch.asked_on])))
+        logits = self.queries(state, gap, occasion.expand(batch.size)) @ self.answering(items_IW).T
         return np.asarray(torch.log_softmax(logits.float(), dim=1).numpy())
 
 
@@ -191,12 +198,13 @@ def padded(
     if not len(rows):
         none = torch.zeros(0, 0, dtype=torch.long)
         return rows, none, none, none.float(), none.bool()
+    kinds = kinds_of(batch.types, batch.quantities, batch.prices, batch.surfaces, batch.countries)
     days = np.where(valid, -batch.ages[index], 0.0).astype(np.float32)
     arrays = (
         np.where(valid, batch.codes[index], 0),
-        np.where(valid, kinds_of(batch.types, batch.quantities, batch.prices, batch.surfaces)[index], 0),
+        np.where(valid, kinds[index], 0),
         days,
         valid,
     )
-    codes, kinds, days_, valid_ = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-    return rows, codes, kinds, days_, valid_
+    codes, kinds_, days_, valid_ = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return rows, codes, kinds_, days_, valid_

@@ -31,7 +31,7 @@ def top_scores(model: Scorer, purchases: pd.DataFrame, windows: Windows, *, seed
     A shopper's history is what was known when the interval began; shoppers without one all score alike and are left out.
 
     Args:
-        purchases: user_id, item_id, time (UTC), type, quantity, price; sorted by time.
+        purchases: user_id, item_id, time (UTC), type, quantity, price, surface, country; sorted by time.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -66,11 +66,12 @@ def _histories(purchases: pd.DataFrame, start: datetime, windows: Windows, rng: 
     known = np.intersect1d(came.astype(str), before["user_id"].unique().astype(str))
     chosen = rng.permutation(known)[:SHOPPERS]
     rows = before[before["user_id"].isin(chosen)].sort_values("user_id", kind="stable")  # stays sorted by time within a shopper
-    items, types, surfaces = (rows[name].fillna("").to_numpy(object) for name in ("item_id", "type", "surface"))
+    names = ("item_id", "type", "surface", "country")
+    items, types, surfaces, countries = (rows[name].fillna("").to_numpy(object) for name in names)
     quantities, prices = (rows[name].to_numpy(float) for name in ("quantity", "price"))
     moments = rows["time"].dt.tz_localize(None).to_numpy("datetime64[us]")
     ends = np.cumsum(np.unique(rows["user_id"].to_numpy(str), return_counts=True)[1])
     starts = np.maximum(np.concatenate([[0], ends[:-1]]), ends - MAX_HISTORY).astype(int) if len(ends) else ends
     places = [slice(begin, end) for begin, end in zip(starts, ends, strict=True)]
-    everything = History(items, moments, types, quantities, prices, surfaces)
+    everything = History(items, moments, types, quantities, prices, surfaces, countries)
     return [everything.part(place) for place in places]

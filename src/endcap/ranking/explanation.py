@@ -39,11 +39,11 @@ class Explainable(Protocol):
         """(I, D) near each other: alike. D may be 0."""
         ...
 
-    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]: ...
+    def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]: ...
 
 
 def explain(
-    model: Explainable, items: ItemTable, history: History, now: datetime, shown: Sequence[int]
+    model: Explainable, items: ItemTable, history: History, now: datetime, shown: Sequence[int], surface: str = ""
 ) -> list[tuple[Reason, ...]]:
     """For each shown item (a position in `items`) at most two reasons, the strongest first, never none.
 
@@ -54,7 +54,7 @@ def explain(
         return []
     past = _newest_items(history, items)
     alone = [History.empty(), *(History([items.item_ids[item]], [now], EventType.PURCHASE.value) for item in past)]
-    parts = model.score_parts(alone, now)  # row 0: a stranger; row 1 + p: past item p alone
+    parts = model.score_parts(alone, now, surface)  # row 0: a stranger; row 1 + p: past item p alone
     bought = _purchases(history)
     popular, together = _popular(_sum(parts, POPULAR)), _sum(parts, TOGETHER)
     likeness_PI = _likeness(model.item_vectors, past)

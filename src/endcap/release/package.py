@@ -66,8 +66,15 @@ def _signature() -> Any:
                 ColSpec(numbers, "quantities", required=False),
                 ColSpec(numbers, "prices", required=False),
                 ColSpec(texts, "surfaces", required=False),
+                ColSpec(texts, "countries", required=False),
             ]
         ),
         outputs=Schema([ColSpec(texts, "item_ids"), ColSpec(numbers, "scores")]),
-        params=ParamSchema([ParamSpec("k", DataType.long, 10), ParamSpec("now", DataType.string, "")]),
+        params=ParamSchema(
+            [
+                ParamSpec("k", DataType.long, 10),
+                ParamSpec("now", DataType.string, ""),
+                ParamSpec("surface", DataType.string, ""),
+            ]
+        ),
     )

@@ -28,16 +28,17 @@ class ServedRecommender(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """Lists of one length in the column `item_ids` and, where wanted, `times` (ISO 8601), `types`, `quantities`, `prices`
-        (of one piece) and `surfaces`.
+        (of one piece), `surfaces` and `countries`.
 
-        Parameters: `k` (items to answer) and `now` (ISO 8601; empty: the present).
+        Parameters: `k` (items to answer), `now` (ISO 8601; empty: the present) and `surface` (of the slate; empty: not told).
         Returns the columns `item_ids` (lists of k) and `scores`.
         """
         params = params or {}
         k = int(params.get("k") or 10)
         now = _time(str(params["now"])) if params.get("now") else datetime.now(UTC)
         histories = [_history(row, now) for row in model_input.to_dict("records")]
-        scores_BI = np.where(self._listed(now), self.recommender.score(histories, now), -np.inf)
+        scores_BI = self.recommender.score(histories, now, str(params.get("surface") or ""))
+        scores_BI = np.where(self._listed(now), scores_BI, -np.inf)
         item_ids = np.asarray(self.recommender.item_ids, dtype=object)
         best_BK = [
             row[np.isfinite(scores[row])][:k]
@@ -67,12 +68,14 @@ def _history(row: dict[Any, Any], now: datetime) -> Any:
     quantities = [float(number) for number in _list(row.get("quantities"))] or [1.0] * len(items)
     prices = [float(number) for number in _list(row.get("prices"))] or [np.nan] * len(items)
     surfaces = [str(name or "") for name in _list(row.get("surfaces"))] or [""] * len(items)
+    countries = [str(name or "") for name in _list(row.get("countries"))] or [""] * len(items)
     columns: dict[str, list[Any]] = {
         "times": times,
         "types": types,
         "quantities": quantities,
         "prices": prices,
         "surfaces": surfaces,
+        "countries": countries,
     }
     for name, values in columns.items():
         if len(values) != len(items):

@@ -35,11 +35,11 @@ class _Counts:
     def item_vectors(self) -> Floats:
         return np.zeros((len(self.item_ids), 0), np.float32)
 
-    def score(self, histories: Sequence[History], now: datetime) -> Floats:  # noqa: ARG002
+    def score(self, histories: Sequence[History], now: datetime, surface: str = "") -> Floats:  # noqa: ARG002
         return np.repeat(self.counts_I[None, :], len(histories), axis=0)
 
-    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
-        return {"recent": self.score(histories, now)}
+    def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]:
+        return {"recent": self.score(histories, now, surface)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def _asking(batch: WindowBatch, kept: Tensor) -> WindowBatch:
         rows=batch.rows[kept],
         places=batch.places[kept],
         gap_days=batch.gap_days[kept],
+        occasions=batch.occasions[kept],
         answers=batch.answers[kept],
         answered=batch.answered[kept],
     )

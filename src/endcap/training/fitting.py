@@ -132,7 +132,7 @@ def new_network(known: Interactions, text_IE: Floats, options: FitOptions) -> Se
     """A network with random weights for the vocabulary of `known`."""
     shape = SequenceShape(
         options.dim, options.layers, options.heads, options.max_length, options.dropout, text_IE.shape[1], options.tied,
-        options.positions,
+        options.positions, options.context,
     )  # fmt: skip
     seen = np.bincount(known.items, minlength=len(known.item_ids)) > 0
     return SequenceModel(shape, torch.from_numpy(text_IE.astype(np.float32)), torch.from_numpy(seen))

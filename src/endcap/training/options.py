@@ -25,6 +25,7 @@ class FitOptions:
     dropout: float = 0.4
     tied: bool = True
     positions: Literal["from_end", "from_start", "none"] = "from_end"
+    context: bool = False
     id_dropout: float = 0.15
     loss: str = "sampled"
     negatives: int = 1024

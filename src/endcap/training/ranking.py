@@ -147,6 +147,7 @@ def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
     return HistoryBatch(
         size=len(users), rows=np.searchsorted(users, known.users), codes=known.items, ages=ages, types=known.types,
         now_us=now_us, quantities=known.quantities, prices=known.prices, surfaces=known.surfaces,
+        countries=known.countries,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from endcap.data.features import Interactions
 from endcap.models.event_kinds import kinds_of
 from endcap.models.history import MICROSECONDS_PER_DAY
+from endcap.models.occasions import occasions_of
 
 Ints = npt.NDArray[np.int64]
 HORIZON_DAYS = 7.0  # answers reach this far beyond the next visit
@@ -40,6 +41,7 @@ class Sequences:
     target_codes: Ints  # (M,) items of target events, ordered as the events
     asked_days: npt.NDArray[np.float64]  # (Q,) when the first answer came, in days
     gap_days: npt.NDArray[np.float64]  # (Q,) from the question's event to the first answer
+    occasions: Ints  # (Q,) of the first answer, see models.occasions.occasions_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,7 @@ class WindowBatch:
     rows: Tensor  # (Q,)
     places: Tensor  # (Q,) -1: before the first event
     gap_days: Tensor  # (Q,)
+    occasions: Tensor  # (Q,)
     answers: Tensor  # (Q, A)
     answered: Tensor  # (Q, A)
     shown: Tensor | None = None  # (B, T) false: the item is hidden, see training/augmentation.py; None: none is
@@ -66,8 +69,8 @@ class WindowBatch:
         windows, mine = slice(start, None, step), self.rows % step == start
         return WindowBatch(
             self.codes[windows], self.kinds[windows], self.days[windows], self.valid[windows],
-            self.rows[mine] // step, self.places[mine], self.gap_days[mine], self.answers[mine], self.answered[mine],
-            None if self.shown is None else self.shown[windows],
+            self.rows[mine] // step, self.places[mine], self.gap_days[mine], self.occasions[mine],
+            self.answers[mine], self.answered[mine], None if self.shown is None else self.shown[windows],
         )  # fmt: skip
 
     def over(self, codes_N: Tensor) -> WindowBatch:
@@ -84,7 +87,8 @@ def make_sequences(known: Interactions, max_length: int) -> Sequences:
     """Windows and questions of what was known; `known` is ordered by time."""
     order = np.argsort(known.users, kind="stable")
     users, codes = known.users[order], known.items[order]
-    kinds = kinds_of(known.types[order], known.quantities[order], known.prices[order], known.surfaces[order])
+    surfaces = known.surfaces[order]
+    kinds = kinds_of(known.types[order], known.quantities[order], known.prices[order], surfaces, known.countries[order])
     origin = int(known.times_us.min(initial=0))
     days = (known.times_us[order] - origin) / MICROSECONDS_PER_DAY
     target = known.is_target[order]
@@ -96,12 +100,14 @@ def make_sequences(known: Interactions, max_length: int) -> Sequences:
         _ask(int(begin), int(end), days, target_before, max_length, windows, asked)
     table = np.array(asked, np.int64).reshape(-1, 4)
     target_events = np.flatnonzero(target)
-    asked_days = days[target_events[table[:, 2]]]
+    first = target_events[table[:, 2]]
+    asked_days = days[first]
     before = table[:, 0] >= 0
     gaps = np.where(before, asked_days - days[np.maximum(table[:, 0], 0)], 365.0)
     return Sequences(
         codes, kinds, days, target, np.array(windows, np.int64).reshape(-1, 2),
         table[:, 0], table[:, 1], table[:, 2:], codes[target_events], asked_days, gaps,
+        occasions_of(known.times_us[order[first]], surfaces[first]),
     )  # fmt: skip
 
 
@@ -205,5 +211,5 @@ def _collate(s: Sequences, windows: Ints, chosen: Ints, window_of: Ints, rng: np
     return WindowBatch(
         as_tensor(s.codes[index]), as_tensor(s.kinds[index]), as_tensor(days.astype(np.float32)), as_tensor(valid),
         as_tensor(rows), as_tensor(at), as_tensor(s.gap_days[question].astype(np.float32)),
-        as_tensor(answers), as_tensor(answered),
+        as_tensor(s.occasions[question]), as_tensor(answers), as_tensor(answered),
     )  # fmt: skip

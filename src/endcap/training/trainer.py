@@ -220,7 +220,7 @@ def _queries(model: SequenceModel, items_IW: Tensor, batch: WindowBatch) -> Tens
     hidden = model(items_IW, batch.codes, batch.kinds, batch.days, batch.valid, batch.shown)
     state = hidden[batch.rows, batch.places.clamp(min=0)]
     state = torch.where(batch.places[:, None] < 0, model.start.expand_as(state), state)
-    return model.queries(state, batch.gap_days)
+    return model.queries(state, batch.gap_days, batch.occasions)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ def table(rows: list[tuple[str, str, int]], positions: list[int] | None = None) 
     return EventTable(
         np.array(users, object), np.array(items, object), np.array(days, np.int64) * DAY,
         None if positions is None else np.array(positions, float), np.full(len(rows), TYPE_CODES["purchase"]),
-        np.ones(len(rows), np.float32), np.full(len(rows), np.nan, np.float32), np.zeros(len(rows), np.int64), {}, (),
+        np.ones(len(rows), np.float32), np.full(len(rows), np.nan, np.float32), *np.zeros((2, len(rows)), np.int64), {}, (),
     )  # fmt: skip
 
 

@@ -88,15 +88,17 @@ def test_a_missing_or_torn_file_says_so(tmp_path: Path) -> None:
         read_events(tmp_path / "torn.parquet")
 
 
-def test_pieces_prices_and_surfaces_are_read_where_they_mean_something(tmp_path: Path) -> None:
+def test_pieces_prices_surfaces_and_countries_are_read_where_they_mean_something(tmp_path: Path) -> None:
     odd = {"quantity": [2, None, "three", 1], "unit_price": [0.5, 0.0, "dear", -1.0], "surface": ["home", "email", "", "till"]}
+    odd["country"] = ["Cyprus", "cyprus ", "Germany", ""]
     path = write(tmp_path / "f.parquet", user=list("abcd"), item=list("wxyz"), **{k: list(map(str, v)) for k, v in odd.items()})
     events = read_events(path)
     assert events.quantities.tolist() == [2, 1, 1, 1]
     np.testing.assert_array_equal(events.prices, [0.5, np.nan, np.nan, np.nan])
     assert events.surfaces.tolist() == [1, 4, 0, 0]
+    assert events.countries.tolist() == [4, 4, 43, 0]
     bare = read_events(write(tmp_path / "g.parquet", user=["a"], item=["w"]))
-    assert (bare.quantities.tolist(), bare.surfaces.tolist()) == ([1], [0])
+    assert (bare.quantities.tolist(), bare.surfaces.tolist(), bare.countries.tolist()) == ([1], [0], [0])
     assert np.isnan(bare.prices).all()
 
 

@@ -9,9 +9,11 @@ import pandas as pd
 import pyarrow as pa
 
 from endcap.data.features import (
+    COUNTRIES,
     FAR_FUTURE,
     TYPES,
     choose_targets,
+    country_codes,
     interactions_from_events,
     to_microseconds,
     usable_prices,
@@ -24,6 +26,17 @@ NOW = datetime(2011, 10, 31, tzinfo=UTC)
 def events(*rows: tuple[str, str | None, str, float, float]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["type", "user_id", "item_id", "days_ago", "quantity"])
     return frame.assign(time=[pd.Timestamp(NOW - timedelta(days=days)) for days in frame.pop("days_ago")])
+
+
+def test_a_country_has_one_code_however_it_is_spelt_and_whoever_asks() -> None:
+    names = ["France", " france", "FRANCE ", "Spain", "Åland", "", "  ", None, float("nan"), pd.NA]
+    codes = country_codes(pd.Series(names, dtype=object), len(names))
+    assert codes.tolist() == country_codes(names, len(names)).tolist()
+    assert len(set(codes[:3].tolist())) == 1
+    assert len(set(codes[2:5].tolist())) == 3
+    assert not codes[5:].any()
+    many = country_codes([f"country {number}" for number in range(9_999)], 9_999)
+    assert set(many.tolist()) == set(range(1, COUNTRIES + 1))
 
 
 def test_only_positive_events_of_known_shoppers_count() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_a_saved_model_scores_the_same(model: BlendedRecommender, directory: Pat
     assert loaded.config["dataset_version"] == "dataset-1"
     save_model(loaded, tmp_path)
     assert digest(tmp_path) == digest(directory)
+
+
+def test_a_directory_from_before_context_has_none_and_one_that_lies_is_refused(
+    model: BlendedRecommender, directory: Path, tmp_path: Path
+) -> None:
+    older = shutil.copytree(directory, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    del config["shape"]["context"]
+    (older / "config.json").write_text(json.dumps(config))
+    found = load_model(older)
+    assert not found.model.shape.context
+    np.testing.assert_array_equal(found.score(HISTORIES, UNTIL, "email"), model.score(HISTORIES, UNTIL))
+    config["shape"]["context"] = True
+    (older / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RegistryError, match="occasions"):
+        load_model(older)
 
 
 @pytest.mark.parametrize("stages", ["model", "ranked"])

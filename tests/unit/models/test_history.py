@@ -48,6 +48,15 @@ def test_records_without_quantity_count() -> None:
     assert encode([History.from_events(events)], INDEX, NOW).codes.tolist() == [0, 1]
 
 
+def test_countries_are_given_by_name_or_by_code() -> None:
+    one = History(["a", "b"], [NOW, NOW], countries="France")
+    other = History(["a", "b"], [NOW, NOW], countries=["france", None])
+    assert one.countries[0] == one.countries[1] == other.countries[0] > other.countries[1] == 0
+    again = History(["a", "b"], [NOW, NOW], countries=other.countries)
+    assert again.part(slice(0, 1)).countries.tolist() == [other.countries[0]]
+    assert encode([again], INDEX, NOW).countries.tolist() == other.countries.tolist()
+
+
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         History(["a", "b"], [NOW])

@@ -17,7 +17,7 @@ def touched(*pairs: tuple[int, int], size: int) -> HistoryBatch:
     zero, one = np.zeros(len(rows), np.int64), np.ones(len(rows), np.float32)
     return HistoryBatch(
         size=size, rows=rows, codes=codes, ages=zero.astype(np.float32), types=zero, now_us=0, quantities=one, prices=one,
-        surfaces=zero,
+        surfaces=zero, countries=zero,
     )  # fmt: skip
 
 

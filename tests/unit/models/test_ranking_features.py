@@ -32,6 +32,7 @@ def batch(*events: tuple[float, ...], size: int = 2) -> HistoryBatch:
         quantities=pieces.astype(np.float32),
         prices=prices.astype(np.float32),
         surfaces=np.zeros(len(rows), np.int64),
+        countries=np.zeros(len(rows), np.int64),
     )
 
 
@@ -124,6 +125,7 @@ def test_the_order_of_pairs_and_the_other_shoppers_do_not_matter() -> None:
         HISTORY, size=1, rows=HISTORY.rows[alone] - 1, codes=HISTORY.codes[alone], ages=HISTORY.ages[alone],
         types=HISTORY.types[alone], quantities=HISTORY.quantities[alone], prices=HISTORY.prices[alone],
         surfaces=HISTORY.surfaces[alone],
+        countries=HISTORY.countries[alone],
     )  # fmt: skip
     second = {name: values[1:] for name, values in dense.items()}
     np.testing.assert_array_equal(features(only, TARGETS, FACTS, ROWS[:ITEMS], CODES[:ITEMS], second), table[ITEMS:])

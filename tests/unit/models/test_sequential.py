@@ -27,7 +27,7 @@ def build(**knobs: Any) -> SequenceModel:
     return SequenceModel(SequenceShape(DIM, 2, 2, 6, 0.1, TEXT, **knobs), torch.randn(ITEMS, TEXT), seen).eval()
 
 
-@pytest.fixture(params=[{}, {"tied": False, "positions": "from_start"}, {"positions": "none"}], ids=str)
+@pytest.fixture(params=[{}, {"tied": False, "positions": "from_start"}, {"positions": "none"}, {"context": True}], ids=str)
 def network(request: pytest.FixtureRequest) -> SequenceModel:
     return build(**request.param)
 
@@ -104,11 +104,18 @@ def test_examples_in_the_docs_hold() -> None:
 
 @pytest.mark.parametrize(
     ("column", "one", "other"),
-    [("quantity", 1.0, 40.0), ("price", 2.5, 60.0), ("price", 2.5, None), ("surface", "home", "email")],
+    [
+        ("quantity", 1.0, 40.0),
+        ("price", 2.5, 60.0),
+        ("price", 2.5, None),
+        ("surface", "home", "email"),
+        ("country", "France", "Spain"),
+        ("country", "France", None),
+    ],
 )
-def test_how_an_event_was_is_heard_and_training_and_requests_say_it_alike(
-    network: SequenceModel, column: str, one: Any, other: Any
-) -> None:
+def test_how_an_event_was_is_heard_and_training_and_requests_say_it_alike(column: str, one: Any, other: Any) -> None:
+    network = build(context=True)
+    torch.nn.init.normal_(network.kinds.countries.weight)
     times = pd.to_datetime(["2011-11-01", "2011-11-03"], utc=True)
     events = pd.DataFrame({"user_id": "ann", "item_id": ["a", "b"], "time": times, "type": "purchase"})
     now, scores, kinds = datetime(2011, 11, 7, tzinfo=UTC), [], []

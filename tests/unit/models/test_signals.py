@@ -28,6 +28,7 @@ def batch(*events: tuple[int, int, float], size: int) -> HistoryBatch:
         quantities=one,
         prices=one,
         surfaces=zero,
+        countries=zero,
     )
 
 

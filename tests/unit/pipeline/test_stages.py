@@ -18,7 +18,7 @@ from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events
 
 from endcap.config import Params, project_root
 from endcap.contracts import dataset_event_schema, exposure_schema
-from endcap.data.features import SURFACE_CODES, interactions_from_events
+from endcap.data.features import SURFACE_CODES, country_codes, interactions_from_events
 from endcap.data.partitions import append_events, append_exposures, write_partitions
 from endcap.errors import DatasetError, TrainingError
 from endcap.models.behaviour import FILE, BehaviourModel
@@ -125,6 +125,8 @@ def test_all_that_an_event_said_reaches_training(tmp_path: Path, quick: Params) 
     by_email = learnt["item_id"].to_numpy() < "item10"
     assert by_email.any()
     np.testing.assert_array_equal(heard.surfaces, np.where(by_email, SURFACE_CODES["email"], 0))
+    np.testing.assert_array_equal(heard.countries, country_codes(learnt["country"], len(learnt)))
+    assert len(set(heard.countries.tolist())) == 2
     np.testing.assert_array_equal(heard.prices, learnt["price"].to_numpy(np.float32))
     assert (heard.quantities == 3).all()
 

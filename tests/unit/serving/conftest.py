@@ -44,11 +44,11 @@ class CountingModel:
     def item_vectors(self) -> Floats:
         return np.eye(len(self.item_ids), dtype=np.float32)
 
-    def score(self, histories: Sequence[History], now: datetime) -> Floats:
+    def score(self, histories: Sequence[History], now: datetime, surface: str = "") -> Floats:
         own = [[10.0 * np.sum(history.item_ids == item) for item in self.item_ids] for history in histories]
         return (self.base_I + np.array(own).reshape(len(histories), -1)).astype(np.float32)
 
-    def score_parts(self, histories: Sequence[History], now: datetime) -> dict[str, Floats]:
+    def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]:
         return {"recent": np.repeat(self.base_I[None, :], len(histories), axis=0)}
 
 

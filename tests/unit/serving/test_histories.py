@@ -11,7 +11,7 @@ from tests.unit.serving.conftest import NOW, CountingModel
 
 from endcap.contracts import EventType
 from endcap.data.events import EventLog
-from endcap.data.features import interactions_from_events
+from endcap.data.features import country_codes, interactions_from_events
 from endcap.models.event_kinds import kinds_of
 from endcap.models.history import History, encode
 from endcap.ranking.items import ItemTable
@@ -23,8 +23,8 @@ def did(item: str, days_ago: float, quantity: float | None = 1.0, kind: str = "p
     return {"item_id": item, "type": kind, "time": NOW - timedelta(days=days_ago), "quantity": quantity}
 
 
-def told(event: dict[str, Any], price: float | None, surface: str | None) -> dict[str, Any]:
-    return event | {"price": price, "surface": surface}
+def told(event: dict[str, Any], price: float | None, surface: str | None, country: str | None = None) -> dict[str, Any]:
+    return event | {"price": price, "surface": surface, "country": country}
 
 
 def items(*events: dict[str, Any], session: tuple[dict[str, Any], ...] = ()) -> list[str]:
@@ -69,7 +69,12 @@ def test_a_served_history_is_the_one_that_was_learnt(tmp_path: Path) -> None:
     log.create()
     log.append(
         [
-            told(did(f"{kind}-{n}", 10 - n, 3.0 if n else None, kind), [None, 2.5, 0.0][n], [None, "email", "home"][n])
+            told(
+                did(f"{kind}-{n}", 10 - n, 3.0 if n else None, kind),
+                [None, 2.5, 0.0][n],
+                [None, "email", "home"][n],
+                ["France", "Spain", None][n],
+            )
             | {"event_id": f"{kind}-{n}", "user_id": "u1"}
             for kind in EventType
             for n in range(2 + (kind is EventType.VIEW))  # the third view has a price of nothing
@@ -83,9 +88,10 @@ def test_a_served_history_is_the_one_that_was_learnt(tmp_path: Path) -> None:
     assert len(learnt) == 11  # purchase, cart, rating, click and view, twice, and a view
     assert known.codes.tolist() == learnt.items.tolist()
     assert known.types.tolist() == learnt.types.tolist()
-    for name in ("quantities", "prices", "surfaces"):
+    assert set(known.countries.tolist()) == {0, *country_codes(["France", "Spain"], 2).tolist()}
+    for name in ("quantities", "prices", "surfaces", "countries"):
         np.testing.assert_array_equal(getattr(known, name), getattr(learnt, name))
-    kinds = [kinds_of(one.types, one.quantities, one.prices, one.surfaces) for one in (known, learnt)]
+    kinds = [kinds_of(one.types, one.quantities, one.prices, one.surfaces, one.countries) for one in (known, learnt)]
     np.testing.assert_array_equal(*kinds)
     assert len(set(kinds[0].tolist())) > 5
     assert set(served.item_ids) - set(learnt.item_ids) == {"dismiss-0", "dismiss-1"}

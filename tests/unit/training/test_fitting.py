@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,16 +185,23 @@ def test_an_update_never_forgets_what_its_parent_has_seen() -> None:
     assert child.config["trained_until"] == parent.config["trained_until"]
 
 
-@pytest.mark.parametrize(("tied", "positions"), [(False, "from_end"), (True, "from_start"), (False, "none")])
-def test_every_shape_is_fitted_saved_loaded_and_updated(tied: bool, positions: str, tmp_path: Path) -> None:
-    options = dataclasses.replace(OPTIONS, tied=tied, positions=positions, max_epochs=1)
+@pytest.mark.parametrize(
+    "knobs", [{"tied": False}, {"positions": "from_start"}, {"tied": False, "positions": "none"}, {"context": True}], ids=str
+)
+def test_every_shape_is_fitted_saved_loaded_and_updated(knobs: dict[str, Any], tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, **knobs, max_epochs=1)
     shop, middle = interactions(), UNTIL - timedelta(days=7)
-    save_model(fit_full(shop, tiny_catalog(), tiny_text(), middle, options).model, tmp_path / "model")  # type: ignore[arg-type]
+    fresh = fit_full(shop, tiny_catalog(), tiny_text(), middle, options).model  # type: ignore[arg-type]
+    save_model(fresh, tmp_path / "model")
     parent = load_model(tmp_path / "model")
-    assert (parent.model.shape.tied, parent.model.shape.positions) == (tied, positions)
+    for name, tensor in fresh.model.state_dict().items():
+        torch.testing.assert_close(parent.model.state_dict()[name], tensor, rtol=0, atol=0)
+    assert {name: getattr(parent.model.shape, name) for name in knobs} == knobs
     updated = fit_update(parent, shop, tiny_catalog(), tiny_text(), middle, UNTIL, options).model  # type: ignore[arg-type]
     assert updated.item_vectors.shape == (len(tiny_catalog()), OPTIONS.dim)
     assert np.isfinite(updated.score([History.empty()], UNTIL)).all()
+    assert updated.model.shape == parent.model.shape
+    assert updated.model.state_dict().keys() == parent.model.state_dict().keys()
 
 
 def test_new_items_get_their_vector_from_text() -> None:

@@ -21,7 +21,7 @@ OPTIONS = FitOptions(dim=2, heads=1, max_length=8, precision="fp32")
 class Fixed(SequenceModel):
     """Every shopper wants the same: item scores are the given ones."""
 
-    def queries(self, state_QD: torch.Tensor, gap_days_Q: torch.Tensor) -> torch.Tensor:
+    def queries(self, state_QD: torch.Tensor, gap_days_Q: torch.Tensor, occasions_Q: torch.Tensor) -> torch.Tensor:
         return torch.tensor([1.0, 0.0]).expand(len(state_QD), 2)
 
 

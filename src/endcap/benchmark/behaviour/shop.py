@@ -93,8 +93,8 @@ def _chooser(model: BlendedRecommender) -> Callable[[History, datetime, str, np.
     """The best first, or now and then an even draw."""
     items = list(model.item_ids)
 
-    def choose(history: History, now: datetime, _surface: str, random: np.random.Generator) -> list[Choice]:
-        scores = model.score([history], now)[0]
+    def choose(history: History, now: datetime, surface: str, random: np.random.Generator) -> list[Choice]:
+        scores = model.score([history], now, surface)[0]
         best = np.argsort(-scores, kind="stable")[:SLATE]
         explores = random.random() < EXPLORE
         slate = random.choice(len(items), SLATE, replace=False) if explores else best

@@ -148,6 +148,7 @@ def _interactions(events: EventTable, times: Ints, item_ids: tuple[str, ...]) ->
         quantities=events.quantities[order],
         prices=events.prices[order],
         surfaces=events.surfaces[order],
+        countries=events.countries[order],
     )
 
 
