@@ -13,7 +13,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY
 from endcap.models.model_files import quantise
 from endcap.progress import Progress, silent
-from endcap.training.counting import count
+from endcap.training.counting import recount
 from endcap.training.options import FitOptions
 from endcap.training.schedule import Curve
 from endcap.training.sequences import Sequences, make_sequences
@@ -44,7 +44,7 @@ def absorb(
         replayed = rng.choice(old, min(len(old), int(len(new) * options.replay_ratio)), replace=False)
         questions = np.sort(np.concatenate([new, replayed]))
         curve = train(network, sequences, questions, options.schedule(update=True), progress=progress)
-    model.counts = count(interactions, until, options.recent_days)
+    model.counts = recount(model.counts, interactions, until, options.recent_days)
     finish(model, until)
     model.items["seen_in_training"] = seen
     return curve

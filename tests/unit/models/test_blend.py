@@ -35,6 +35,12 @@ def ranked() -> BlendedRecommender:
 
 
 @pytest.fixture(scope="module")
+def factorised() -> BlendedRecommender:
+    """With matrix factorisation among its signals."""
+    return tiny_model(options={"factors": 4})
+
+
+@pytest.fixture(scope="module")
 def directory(model: BlendedRecommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("model")
     save_model(model, target)
@@ -56,14 +62,26 @@ def test_a_saved_model_scores_the_same(model: BlendedRecommender, directory: Pat
     assert digest(tmp_path) == digest(directory)
 
 
-@pytest.mark.parametrize("stages", ["model", "ranked"])
+@pytest.mark.parametrize("stages", ["model", "ranked", "factorised"])
 def test_parts_add_up_to_the_score(stages: str, request: pytest.FixtureRequest) -> None:
     model: BlendedRecommender = request.getfixturevalue(stages)
     scores, parts = model.score(HISTORIES, UNTIL), model.score_parts(HISTORIES, UNTIL)
     assert parts["ranker"].any() == (stages == "ranked")
+    assert parts["factors"][1].any() == (stages == "factorised")
+    assert not parts["factors"][[0, 2]].any()  # nothing held, nothing said
     np.testing.assert_allclose(sum(parts.values()), scores, atol=1e-4)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
+
+
+def test_factors_are_saved_and_say_nothing_of_items_that_nobody_took(factorised: BlendedRecommender, tmp_path: Path) -> None:
+    save_model(factorised, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.counts.factors.values.shape == (24, 4)
+    np.testing.assert_array_equal(loaded.score(HISTORIES, UNTIL), factorised.score(HISTORIES, UNTIL))
+    unseen = loaded.counts.all_time == 0
+    assert unseen.any()
+    assert not loaded.score_parts(HISTORIES, UNTIL)["factors"][:, unseen].any()
 
 
 def test_candidates_are_reordered_and_stay_before_all_others(
