@@ -120,6 +120,7 @@ class Train(Section):
     positions: Literal["from_end", "from_start", "none"] = "from_end"
     context: bool = False
     id_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of items that a step shows by their text alone
+    factors: Annotated[int, Field(ge=0)] = 0  # of the matrix factorisation; 0: none
     loss: Literal["softmax", "sampled", "gbce"]
     negatives: Count  # items a step
     negative_sampling: Literal["uniform", "popularity"]

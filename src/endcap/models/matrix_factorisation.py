@@ -1,10 +1,15 @@
-"""Matrix factorisation by alternating least squares, from the library implicit. A baseline."""
+"""Matrix factorisation by alternating least squares (ALS): a baseline and a part of the blend.
+
+The library implicit learns the vectors of items; whoever asks for a score needs numpy alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +17,34 @@ from endcap.data.features import Interactions
 from endcap.models.collaborative import taken_matrix
 from endcap.models.history import Floats, History, encode, held
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 MAX_HISTORY_ITEMS = 2000  # of one shopper, the newest
+REGULARISATION = 0.05
+ALPHA = 10.0  # confidence in what was taken; 1 in all that was not
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFactors:
+    """The vectors of items; a shopper's is solved from what she holds. Shapes: B shoppers, I items, F factors."""
+
+    values: Floats  # (I, F) zero rows: nobody took them; F = 0: nothing was factorised
+
+    @cached_property
+    def gram(self) -> Floats:
+        """(F, F) YᵀY + λI."""
+        return np.asarray(self.values.T @ self.values + REGULARISATION * np.eye(self.values.shape[1], dtype=np.float32))
+
+    def score(self, held_BI: sparse.csr_matrix) -> Floats:
+        """(B, I) p·y with p = (YᵀY + λI + Σ (α - 1) y yᵀ)⁻¹ Σ α y over the held items (Hu, Koren & Volinsky 2008, eq. 4);
+        0 where nothing is held. How much of an item is held says nothing.
+        """
+        shoppers = np.zeros((held_BI.shape[0], self.values.shape[1]), np.float32)
+        for row in np.flatnonzero(np.diff(held_BI.indptr)) if shoppers.size else ():
+            own = self.values[held_BI.indices[held_BI.indptr[row] : held_BI.indptr[row + 1]]]
+            shoppers[row] = np.linalg.solve(self.gram + (ALPHA - 1) * own.T @ own, ALPHA * own.sum(axis=0))
+        return np.asarray(shoppers @ self.values.T)
 
 
 class Als:
@@ -21,7 +53,9 @@ class Als:
     One thread and a fixed seed: the same data give the same factors.
     """
 
-    def __init__(self, factors: int = 64, regularisation: float = 0.05, alpha: float = 10.0, iterations: int = 15) -> None:
+    def __init__(
+        self, factors: int = 64, regularisation: float = REGULARISATION, alpha: float = ALPHA, iterations: int = 15
+    ) -> None:
         self.factors, self.regularisation, self.alpha, self.iterations = factors, regularisation, alpha, iterations
         self.item_ids: Sequence[str] = []
 
@@ -34,6 +68,11 @@ class Als:
         with one_blas_thread():
             self._model.fit(taken_matrix(known, MAX_HISTORY_ITEMS), show_progress=False)
         return self
+
+    @property
+    def item_factors(self) -> ItemFactors:
+        """What remains of the fit."""
+        return ItemFactors(np.asarray(self._model.item_factors, np.float32))
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:
         """(B, I) inner products; 0 for an empty history."""

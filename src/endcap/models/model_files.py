@@ -22,12 +22,13 @@ from endcap.data.features import TYPES
 from endcap.errors import RegistryError
 from endcap.models.blend import BlendedRecommender
 from endcap.models.item_facts import ItemFacts
+from endcap.models.matrix_factorisation import ItemFactors
 from endcap.models.newcomers import NewcomerPlaces
 from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.models.signals import CONTEXT, SIGNALS, Counts
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 RANKER = "ranker.txt"  # missing where there was too little to learn a second stage from
 HALF = ("text", "ids")  # the large tensors, kept in half precision on disk
 
@@ -50,6 +51,7 @@ def save_model(model: BlendedRecommender, directory: Path) -> None:
         "newest": counts.newest,
         **_matrix_arrays("similarity", counts.similarity),
         **_matrix_arrays("ease", counts.ease),
+        "factors": counts.factors.values,
         "facts": counts.facts.values,
         "typical_gap_days": np.array([counts.typical_gap_days], np.float64),
     }
@@ -105,7 +107,8 @@ def load_model(directory: Path) -> BlendedRecommender:
         ) from error
     counts = Counts(
         arrays["all_time"], arrays["recent"], arrays["newest"],
-        _matrix(arrays, "similarity", len(items)), _matrix(arrays, "ease", len(items)), ItemFacts(arrays["facts"]),
+        _matrix(arrays, "similarity", len(items)), _matrix(arrays, "ease", len(items)), ItemFactors(arrays["factors"]),
+        ItemFacts(arrays["facts"]),
         typical_gap_days=float(arrays["typical_gap_days"][0]),
     )  # fmt: skip
     targets = np.isin(TYPES, config["target_types"])

@@ -39,7 +39,7 @@ class SequenceShape:
     text_dim: int
     tied: bool = True  # an item is read by the vector that it answers with; else it has two
     positions: Literal["from_end", "from_start", "none"] = "from_end"  # of moments
-    context: bool = False  # countries of events; weekday, hour and surface of questions: heard (older files: not)
+    context: bool = False  # countries of events; weekday, hour and surface of questions: heard
 
     @property
     def width(self) -> int:

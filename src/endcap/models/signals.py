@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from endcap.models.history import Floats, HistoryBatch, Ints
+from endcap.models.history import Floats, HistoryBatch, Ints, held
 from endcap.models.item_facts import ItemFacts
+from endcap.models.matrix_factorisation import ItemFactors
 
 LATELY_DAYS, SEASON_DAYS = 10.0, 80.0
 HISTORY_DAYS = 28.0  # likeness "lately": an event so much older than the newest one weighs 1 / e
-EASE_SCALE = 300.0
+TAKEN_SCALE = 300.0  # of EASE and ALS, which both predict 1 for what is taken
 LIKENESS = ("collaborative", "collaborative_lately", "ease", "ease_lately")
 UNSEEN = ("unseen", "unseen_sequence", "unseen_content")  # of items that nobody has taken yet: the counts are silent there
-DENSE = ("sequence", "content", *LIKENESS, "popular", "recent", "rising", *UNSEEN)
+DENSE = ("sequence", "content", *LIKENESS, "factors", "popular", "recent", "rising", *UNSEEN)
 # Signals of items in the shopper's history. The first let a dense signal weigh otherwise there than for new items.
 OWN = (
     *(f"own_{name}" for name in DENSE),
@@ -41,6 +42,7 @@ class Counts:
     newest: Floats  # (I,) of the last quarter of those
     similarity: sparse.csr_matrix  # (I, I) item to item, by cosine
     ease: sparse.csr_matrix  # (I, I) item to item, by EASE
+    factors: ItemFactors  # by ALS; of no factors: off
     facts: ItemFacts  # what the second stage knows of each item
     typical_gap_days: float  # between two purchases of an item by one shopper
 
@@ -63,6 +65,7 @@ def dense_signals(batch: HistoryBatch, counts: Counts, sequence_BI: Floats, cont
         "sequence": sequence_BI,
         "content": content_BI,
         **likeness_signals(batch, counts),
+        "factors": factor_signal(batch, counts),
         "popular": log_share(counts.all_time),
         "recent": recent,
         "rising": log_share(counts.newest) - recent,
@@ -81,9 +84,17 @@ def likeness_signals(batch: HistoryBatch, counts: Counts) -> dict[str, Floats]:
     return {
         "collaborative": relative(near),
         "collaborative_lately": relative(near_lately),
-        "ease": np.log1p(EASE_SCALE * alike),
-        "ease_lately": np.log1p(EASE_SCALE * alike_lately),
+        "ease": np.log1p(TAKEN_SCALE * alike),
+        "ease_lately": np.log1p(TAKEN_SCALE * alike_lately),
     }
+
+
+def factor_signal(batch: HistoryBatch, counts: Counts) -> Floats:
+    """How much ALS expects each item to be taken: (B, I), or (I,) zeros of a model without factors."""
+    items, factors = counts.factors.values.shape
+    if not factors:
+        return np.zeros(items, np.float32)
+    return np.asarray(np.log1p(TAKEN_SCALE * np.maximum(counts.factors.score(held(batch, items)), 0)))
 
 
 def spread(lately_BI: sparse.csr_matrix, alike_II: sparse.csr_matrix) -> tuple[Floats, Floats]:

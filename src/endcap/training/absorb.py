@@ -14,7 +14,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import MICROSECONDS_PER_DAY
 from endcap.models.model_files import quantise
 from endcap.progress import Progress, silent
-from endcap.training.counting import count
+from endcap.training.counting import recount
 from endcap.training.options import FitOptions
 from endcap.training.schedule import Curve
 from endcap.training.sequences import Sequences, make_sequences
@@ -47,7 +47,7 @@ def absorb(
         questions = np.sort(np.concatenate([new, replayed]))
         schedule = options.schedule(update=True)
         curve = train(network, sequences, questions, schedule, checkpoint_path=checkpoint_path, progress=progress)
-    model.counts = count(interactions, until, options.recent_days)
+    model.counts = recount(model.counts, interactions, until, options.recent_days)
     finish(model, until)
     model.items["seen_in_training"] = seen
     return curve

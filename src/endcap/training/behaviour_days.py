@@ -22,7 +22,7 @@ from endcap.models.behaviour_features import BehaviourFeatures, Features
 from endcap.models.item_rates import ItemRates
 from endcap.progress import Progress, silent
 from endcap.training.behaviour import TASKS, fit_head
-from endcap.training.counting import count
+from endcap.training.counting import recount
 from endcap.training.exposures import OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
 from endcap.training.outcomes import label_exposures
 from endcap.training.weeks import weeks
@@ -118,7 +118,7 @@ def _features(
     for start, end in spans:
         rows = ((shown["time"] >= pd.Timestamp(start)) & (shown["time"] < pd.Timestamp(end))).to_numpy()
         if rows.any():
-            then = BehaviourFeatures(replace(model, counts=count(interactions, start, recent_days)))
+            then = BehaviourFeatures(replace(model, counts=recount(model.counts, interactions, start, recent_days)))
             blocks.append(then.make(slates_of(shown[rows], interactions), counts_N3[rows], known.means()))
     return Features(blocks[0].names, np.vstack([block.values for block in blocks]))
 

@@ -29,7 +29,7 @@ from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights, stand
-from endcap.training.counting import count
+from endcap.training.counting import count, recount
 from endcap.training.examples import Example, make_examples, pack
 from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
@@ -98,8 +98,8 @@ def fit_full(
                 held_out=(within, held_out) if len(held_out) else None, checkpoint_path=checkpoint_path, progress=progress,
             )  # fmt: skip
     model = BlendedRecommender(
-        item_table(catalog, network), network, count(interactions, cut, options.recent_days), interactions.target_types,
-        newcomers=options.newcomers,
+        item_table(catalog, network), network, count(interactions, cut, options.recent_days, options.factors),
+        interactions.target_types, newcomers=options.newcomers,
     )  # fmt: skip
 
     validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, ranker.result)
@@ -175,7 +175,7 @@ def learn_blend(
             model.ranker = grow()
         if not period.user_ids:
             continue
-        model.counts = at_start if moment == start else count(interactions, moment, options.recent_days)
+        model.counts = at_start if moment == start else recount(at_start, interactions, moment, options.recent_days)
         make = partial(examples_of, model, moment, options.seed)
         alone = grow is not None and not examples
         apart = _deal(period, at_least=2 if alone else 1)

@@ -19,7 +19,7 @@ from endcap.models.sequential import SequenceModel
 from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb
 from endcap.training.behaviour_days import ShownDays
-from endcap.training.counting import count
+from endcap.training.counting import recount
 from endcap.training.fitting import Fitted, behaviour_of, item_table, learn_blend
 from endcap.training.guard import guarded
 from endcap.training.options import FitOptions
@@ -48,7 +48,7 @@ def fit_update(
     """
     network = grow(parent, list(interactions.item_ids), text_IE)
     model = BlendedRecommender(
-        item_table(catalog, network), network, count(interactions, since, options.recent_days),
+        item_table(catalog, network), network, recount(parent.counts, interactions, since, options.recent_days),
         interactions.target_types, parent.weights.copy(), parent.ranker, parent.mix, options.newcomers, dict(parent.config),
     )  # fmt: skip
     validation = learn_blend(model, interactions, since, until, options, hold) if since < until else pd.DataFrame()

@@ -27,6 +27,7 @@ class FitOptions:
     positions: Literal["from_end", "from_start", "none"] = "from_end"
     context: bool = False
     id_dropout: float = 0.15
+    factors: int = 0
     loss: str = "sampled"
     negatives: int = 1024
     negative_sampling: str = "popularity"

@@ -36,6 +36,12 @@ def ranked() -> BlendedRecommender:
 
 
 @pytest.fixture(scope="module")
+def factorised() -> BlendedRecommender:
+    """With matrix factorisation among its signals."""
+    return tiny_model(options={"factors": 4})
+
+
+@pytest.fixture(scope="module")
 def directory(model: BlendedRecommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("model")
     save_model(model, target)
@@ -57,30 +63,35 @@ def test_a_saved_model_scores_the_same(model: BlendedRecommender, directory: Pat
     assert digest(tmp_path) == digest(directory)
 
 
-def test_a_directory_from_before_context_has_none_and_one_that_lies_is_refused(
-    model: BlendedRecommender, directory: Path, tmp_path: Path
-) -> None:
-    older = shutil.copytree(directory, tmp_path / "older")
-    config = json.loads((older / "config.json").read_text())
-    del config["shape"]["context"]
-    (older / "config.json").write_text(json.dumps(config))
-    found = load_model(older)
-    assert not found.model.shape.context
-    np.testing.assert_array_equal(found.score(HISTORIES, UNTIL, "email"), model.score(HISTORIES, UNTIL))
+def test_a_directory_that_lies_about_context_is_refused(directory: Path, tmp_path: Path) -> None:
+    lies = shutil.copytree(directory, tmp_path / "lies")
+    config = json.loads((lies / "config.json").read_text())
     config["shape"]["context"] = True
-    (older / "config.json").write_text(json.dumps(config))
+    (lies / "config.json").write_text(json.dumps(config))
     with pytest.raises(RegistryError, match="occasions"):
-        load_model(older)
+        load_model(lies)
 
 
-@pytest.mark.parametrize("stages", ["model", "ranked"])
+@pytest.mark.parametrize("stages", ["model", "ranked", "factorised"])
 def test_parts_add_up_to_the_score(stages: str, request: pytest.FixtureRequest) -> None:
     model: BlendedRecommender = request.getfixturevalue(stages)
     scores, parts = model.score(HISTORIES, UNTIL), model.score_parts(HISTORIES, UNTIL)
     assert parts["ranker"].any() == (stages == "ranked")
+    assert parts["factors"][1].any() == (stages == "factorised")
+    assert not parts["factors"][[0, 2]].any()  # nothing held, nothing said
     np.testing.assert_allclose(sum(parts.values()), scores, atol=1e-4)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
+
+
+def test_factors_are_saved_and_say_nothing_of_items_that_nobody_took(factorised: BlendedRecommender, tmp_path: Path) -> None:
+    save_model(factorised, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.counts.factors.values.shape == (24, 4)
+    np.testing.assert_array_equal(loaded.score(HISTORIES, UNTIL), factorised.score(HISTORIES, UNTIL))
+    unseen = loaded.counts.all_time == 0
+    assert unseen.any()
+    assert not loaded.score_parts(HISTORIES, UNTIL)["factors"][:, unseen].any()
 
 
 def test_candidates_are_reordered_and_stay_before_all_others(

@@ -19,7 +19,7 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.signals import Counts
 from endcap.training import behaviour_days, weeks
 from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
-from endcap.training.counting import count
+from endcap.training.counting import count, recount
 
 DAY = timedelta(days=1)
 END = UNTIL + 14 * DAY
@@ -89,11 +89,11 @@ def test_no_count_knows_an_outcome(model: BlendedRecommender, learnt: LearntBeha
 def test_each_week_is_counted_as_of_its_start(model: BlendedRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = []
 
-    def spied(known: Interactions, moment: datetime, recent: float) -> Counts:
+    def spied(before: Counts, known: Interactions, moment: datetime, recent: float) -> Counts:
         moments.append(moment)
-        return count(known, moment, recent)
+        return recount(before, known, moment, recent)
 
-    monkeypatch.setattr(behaviour_days, "count", spied)
+    monkeypatch.setattr(behaviour_days, "recount", spied)
     learn(model, days(), until=UNTIL + 16 * DAY)
     assert moments == [UNTIL, UNTIL + 2 * DAY, UNTIL + 9 * DAY]  # weeks that end with training, the first cut short
 

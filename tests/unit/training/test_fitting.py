@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.fixtures.tiny_model import UNTIL, tiny_catalog, tiny_events, tiny_model, tiny_text
+from tests.fixtures.tiny_model import GROUPS, UNTIL, tiny_catalog, tiny_events, tiny_model, tiny_text
 
+from endcap.benchmark.quality.studies import Silenced
 from endcap.data.features import interactions_from_events
 from endcap.errors import TrainingError
 from endcap.evaluation.protocol import Period
@@ -20,10 +21,11 @@ from endcap.models.blend import BlendedRecommender
 from endcap.models.history import Floats, History
 from endcap.models.model_files import load_model, save_model
 from endcap.models.sequential import SequenceModel
+from endcap.models.signals import DENSE, SIGNALS
 from endcap.training import fitting, ranking, trainer
 from endcap.training.blending import Standing
 from endcap.training.examples import Example, Examples
-from endcap.training.fitting import fit_full, new_network
+from endcap.training.fitting import FULL_HOLD, fit_full, learn_blend, new_network
 from endcap.training.incremental import fit_update, grow
 from endcap.training.losses import Objective
 from endcap.training.options import FitOptions
@@ -202,6 +204,34 @@ def test_every_shape_is_fitted_saved_loaded_and_updated(knobs: dict[str, Any], t
     assert np.isfinite(updated.score([History.empty()], UNTIL)).all()
     assert updated.model.shape == parent.model.shape
     assert updated.model.state_dict().keys() == parent.model.state_dict().keys()
+
+
+def test_an_update_keeps_as_many_factors_as_its_parent_has(tmp_path: Path) -> None:
+    shop, middle = interactions(), UNTIL - timedelta(days=7)
+    options = dataclasses.replace(OPTIONS, factors=4, max_epochs=1)
+    save_model(fit_full(shop, tiny_catalog(), tiny_text(), middle, options).model, tmp_path)  # type: ignore[arg-type]
+    parent = load_model(tmp_path)
+    without = dataclasses.replace(options, factors=0)  # params.yaml may have changed since; the weights are the parent's
+    child = fit_update(parent, shop, tiny_catalog(), tiny_text(), middle, UNTIL, without).model  # type: ignore[arg-type]
+    assert child.counts.factors.values.shape == (len(tiny_catalog()), 4)
+    assert not np.array_equal(child.counts.factors.values, parent.counts.factors.values)  # of the new days too
+    assert np.isfinite(child.score([History.empty()], UNTIL)).all()
+
+
+def test_the_blend_learns_to_use_factors() -> None:
+    model = tiny_model(epochs=1, options={"factors": 4})
+    alone = Silenced(
+        model.items, model.model, model.counts, model.target_types, np.zeros_like(model.weights),
+        silent=frozenset(DENSE) - {"factors"},
+    )  # fmt: skip
+    learn_blend(alone, interactions(), UNTIL - timedelta(days=7), UNTIL, OPTIONS, FULL_HOLD)  # type: ignore[arg-type]
+    assert alone.weights[SIGNALS.index("factors"), 0] > 0.1
+    held = ["item00", "item04"]
+    scores = alone.score([History(held, [UNTIL - timedelta(days=2)] * 2)], UNTIL)[0]
+    near = [item for item in alone.items["item_id"] if int(item[4:]) % GROUPS == 0 and item not in (*held, "item20")]
+    far = [item for item in alone.items["item_id"] if int(item[4:]) % GROUPS]
+    order = dict(zip(alone.item_ids, scores, strict=True))
+    assert min(order[item] for item in near) > max(order[item] for item in far)
 
 
 def test_new_items_get_their_vector_from_text() -> None:

@@ -24,11 +24,13 @@ from endcap.training.fitting import FULL_HOLD, learn_blend
 from endcap.training.options import FitOptions
 from endcap.training.ranking import RankingOptions, learn_ranker
 
+FACTORISATION = "matrix factorisation"
 PARTS = {
     "sequence": ("sequence", "unseen_sequence"),
     "likeness of texts": ("content", "unseen_content"),
     "EASE": ("ease", "ease_lately"),
     "item-kNN": ("collaborative", "collaborative_lately"),
+    FACTORISATION: ("factors",),
     "popularity": ("popular", "recent", "rising"),
     "weights for unseen items": UNSEEN,
 }
@@ -86,7 +88,9 @@ def newest(history: History, events: int) -> History:
 def ablations(model: Callable[[], BlendedRecommender], split: Split, options: FitOptions) -> dict[str, Fit]:
     """Endcap without each part, by name: the blend and the second stage are learnt anew, the network is the same."""
     silenced: dict[str, Fit] = {
-        f"{NAME} without {part}": partial(_relearnt, model, frozenset(silent), split, options) for part, silent in PARTS.items()
+        f"{NAME} without {part}": partial(_relearnt, model, frozenset(silent), split, options)
+        for part, silent in PARTS.items()
+        if options.factors or part != FACTORISATION
     }
     return silenced | {
         f"{NAME} without {SECOND_STAGE}": partial(_relearnt, model, frozenset(), split, options, second_stage=False),

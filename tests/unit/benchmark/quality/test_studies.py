@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from tests.fixtures.tiny_model import UNTIL, tiny_model
 
 from endcap.benchmark.quality.chart import growth
 from endcap.benchmark.quality.run import Request, run_quality
-from endcap.benchmark.quality.studies import NEWEST, PARTS, Newest, SequenceAlone, Silenced, newest
+from endcap.benchmark.quality.studies import NEWEST, PARTS, Newest, SequenceAlone, Silenced, ablations, newest
 from endcap.config import Params
 from endcap.errors import InputError
 from endcap.models.history import History, encode
 from endcap.models.signals import DENSE
 from endcap.training.options import FitOptions
 
-TINY = FitOptions(dim=8, heads=2, max_length=8, max_epochs=2, batch_size=8)
+TINY = FitOptions(dim=8, heads=2, max_length=8, max_epochs=2, batch_size=8, factors=2)
 HISTORY = History(["item00", "item04", "item08"], [UNTIL - timedelta(days=day) for day in (9, 5, 2)])
 
 
@@ -54,6 +55,14 @@ def test_the_curve_grows_from_nothing_to_all(result: dict[str, Any]) -> None:
 
 def test_names_of_parts_are_signals() -> None:
     assert {signal for signals in PARTS.values() for signal in signals} == set(DENSE)
+
+
+def test_factors_are_taken_out_only_where_there_are_some() -> None:
+    def named(factors: int) -> set[str]:
+        return set(ablations(tiny_model, None, dataclasses.replace(TINY, factors=factors)))  # type: ignore[arg-type] -- nothing is fitted yet
+
+    assert named(8) - named(0) == {"Endcap without matrix factorisation"}
+    assert named(0) <= named(8)
 
 
 def test_a_silenced_signal_says_nothing_and_the_others_what_they_did() -> None:
