@@ -15,11 +15,11 @@ from endcap.config import Params
 from endcap.data.features import Interactions
 from endcap.data.item_text import one_line
 from endcap.models.history import Floats
-from endcap.models.text_space import ENCODER, raw_space
+from endcap.models.text.space import ENCODER, raw_space
 from endcap.progress import Progress, spaced
 from endcap.training.text.adaptation import adapt_encoder, adaptation_key
 from endcap.training.text.objectives import AdaptOptions, Ints, neighbour_pairs
-from endcap.training.text_vectors import learn_space, reader
+from endcap.training.text.vectors import learn_space, reader
 
 
 def encode_texts(

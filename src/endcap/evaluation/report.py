@@ -77,7 +77,7 @@ def write_report(
 ) -> dict[str, float]:
     """Write metrics.json, curves.json, curves.csv, per_user.parquet and plots/*.png below `target`; returns the metrics.
 
-    `behaviour`: what a model's config says of its behaviour head (training/behaviour_days.py); without one it adds nothing.
+    `behaviour`: what a model's config says of its behaviour head (training/behaviour/days.py); without one it adds nothing.
     """
     (target / "plots").mkdir(parents=True, exist_ok=True)
     metrics, intervals = compare(frame, k, confidence) if len(frame) else ({"users": 0.0}, {})

@@ -1,7 +1,7 @@
 """Do the texts of what is bought still say what they said? A kernel distance between bought items' text vectors.
 
 Every text is one point; a week is how often each point was bought. So nothing is sampled in an ordinary catalogue, and an item
-whose text was rewritten is a new point. Not here: how texts become vectors (models/text_encoder.py).
+whose text was rewritten is a new point. Not here: how texts become vectors (models/text/encoder.py).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from endcap.config import Params
-    from endcap.models.behaviour import BehaviourModel
-    from endcap.training.behaviour_days import LearntBehaviour, ShownDays
+    from endcap.models.behaviour.head import BehaviourModel
+    from endcap.training.behaviour.days import LearntBehaviour, ShownDays
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def shown_days(root: Path, params: Params) -> ShownDays | None:
     """What the stage prepare left of exposures and events, and the parent's head; None where no head is wanted."""
     import pandas as pd
 
-    from endcap.training.behaviour_days import ShownDays
+    from endcap.training.behaviour.days import ShownDays
 
     if not params.behaviour.enabled:
         return None
@@ -39,7 +39,7 @@ def shown_days(root: Path, params: Params) -> ShownDays | None:
 def _known(parent: Path) -> BehaviourModel | None:
     """The parent's head; one that cannot be read any more (of another format) is as none."""
     from endcap.errors import RegistryError
-    from endcap.models.behaviour import FILE, BehaviourModel
+    from endcap.models.behaviour.head import FILE, BehaviourModel
 
     if not (parent / FILE).exists():
         return None

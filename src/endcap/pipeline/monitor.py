@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from endcap.data.versions import DatasetRepository
     from endcap.models.blend import BlendedRecommender
     from endcap.models.history import Floats
-    from endcap.models.text_space import TextSpace
+    from endcap.models.text.space import TextSpace
     from endcap.monitoring.watch import Watched
     from endcap.monitoring.windows import Windows
     from endcap.release.registry import Registry
@@ -189,7 +189,7 @@ def _check_exposures(
 
 def _text_space(params: Params, champion: BlendedRecommender, model_dir: Path) -> TextSpace:
     """The champion's own."""
-    from endcap.models.text_space import TextSpace, load_space
+    from endcap.models.text.space import TextSpace, load_space
 
     of_its_time = str(champion.config.get("encoder", params.encode.model))  # a model from before spaces were kept
     return load_space(model_dir) or TextSpace(of_its_time, params.encode.max_tokens)

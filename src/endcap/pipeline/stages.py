@@ -117,7 +117,7 @@ def _train(root: Path, params: Params, progress: Progress) -> dict[str, Any]:
     import shutil
 
     from endcap.models.model_files import load_model, save_model
-    from endcap.models.text_space import load_space
+    from endcap.models.text.space import load_space
     from endcap.pipeline import behaviour_stage
     from endcap.training.fitting import fit_full
     from endcap.training.incremental import fit_update

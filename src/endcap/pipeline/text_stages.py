@@ -15,7 +15,7 @@ from endcap.progress import Progress, silent, spaced
 
 if TYPE_CHECKING:
     from endcap.config import Params
-    from endcap.models.text_space import TextSpace
+    from endcap.models.text.space import TextSpace
     from endcap.training.text.objectives import Ints
 
 MARKER = "adapted.json"  # says what was done, also when that is nothing
@@ -29,7 +29,7 @@ def adapt(root: Path, params: Params, progress: Progress = silent) -> dict[str, 
         TrainingError: the loss is not finite, time ran out, or there is nothing to learn from.
         ConfigError: the encoder cannot be loaded, or cannot learn this way.
     """
-    from endcap.models.text_space import ENCODER
+    from endcap.models.text.space import ENCODER
     from endcap.training.text.adaptation import adapt_encoder
     from endcap.training.text.objectives import AdaptOptions
 
@@ -72,7 +72,7 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
     import pandas as pd
     from safetensors.numpy import save_file
 
-    from endcap.training.text_vectors import learn_space, reader
+    from endcap.training.text.vectors import learn_space, reader
 
     items = pd.read_parquet(root / "work" / "prepared" / "items.parquet", columns=["item_id", "text"])
     texts, (space, fixed), read = items["text"].tolist(), _space(root, params), reader(params.encode, cache, progress)
@@ -93,7 +93,7 @@ def encode(root: Path, params: Params, cache: Path | None = None, progress: Prog
 
 def _space(root: Path, params: Params) -> tuple[TextSpace, bool]:
     """Where texts are encoded to, and whether it is fixed: the parent's as it is, else a new one without its whitening."""
-    from endcap.models.text_space import TextSpace, load_space, raw_space
+    from endcap.models.text.space import TextSpace, load_space, raw_space
 
     options, parent = params.encode, _parent(root)
     if not parent:

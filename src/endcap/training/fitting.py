@@ -27,7 +27,7 @@ from endcap.models.ranker import Ranker
 from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb, finish, questions_from
-from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
+from endcap.training.behaviour.days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights, stand
 from endcap.training.counting import count, recount
 from endcap.training.examples import Example, make_examples, pack

@@ -18,7 +18,7 @@ from endcap.models.history import Floats
 from endcap.models.sequential import SequenceModel
 from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb
-from endcap.training.behaviour_days import ShownDays
+from endcap.training.behaviour.days import ShownDays
 from endcap.training.counting import recount
 from endcap.training.fitting import Fitted, behaviour_of, item_table, learn_blend
 from endcap.training.guard import guarded

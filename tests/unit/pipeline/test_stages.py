@@ -21,12 +21,12 @@ from endcap.contracts import dataset_event_schema, exposure_schema
 from endcap.data.features import SURFACE_CODES, country_codes, interactions_from_events
 from endcap.data.partitions import append_events, append_exposures, write_partitions
 from endcap.errors import DatasetError, TrainingError
-from endcap.models.behaviour import FILE, BehaviourModel
+from endcap.models.behaviour.head import FILE, BehaviourModel
 from endcap.models.digest import digest
 from endcap.models.history import History
 from endcap.models.model_files import load_model
-from endcap.models.text_encoder import TextEncoder
-from endcap.models.text_space import load_space
+from endcap.models.text.encoder import TextEncoder
+from endcap.models.text.space import load_space
 from endcap.pipeline import stages, text_stages
 
 

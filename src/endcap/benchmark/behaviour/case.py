@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.errors import InputError
-from endcap.models.behaviour_features import Features
-from endcap.models.item_rates import ItemRates
+from endcap.models.behaviour.features import Features
+from endcap.models.behaviour.item_rates import ItemRates
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,9 +19,9 @@ from endcap.benchmark.tables import text_ids
 from endcap.benchmark.times import read_times
 from endcap.data.features import column_microseconds
 from endcap.errors import InputError
-from endcap.models.behaviour_features import Features, place_features
-from endcap.models.calibration import log_odds
-from endcap.models.item_rates import STRENGTH, ItemRates, running_counts, smoothed
+from endcap.models.behaviour.calibration import log_odds
+from endcap.models.behaviour.features import Features, place_features
+from endcap.models.behaviour.item_rates import STRENGTH, ItemRates, running_counts, smoothed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from endcap.benchmark.behaviour.case import Case, Floats
-from endcap.models.item_rates import ItemRates
+from endcap.models.behaviour.item_rates import ItemRates
 from endcap.progress import Progress
-from endcap.training.behaviour import TASKS
-from endcap.training.calibration import choose_map
+from endcap.training.behaviour.calibration import choose_map
+from endcap.training.behaviour.head import TASKS
 
 STRENGTHS = (10.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0)
 LEAVES = (4, 8, 16, 31)

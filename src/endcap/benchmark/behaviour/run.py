@@ -27,9 +27,9 @@ from endcap.config import Params
 from endcap.errors import InputError
 from endcap.evaluation.calibration import brier_scores, calibration_error, log_losses, reliability
 from endcap.evaluation.significance import clustered_bootstrap
-from endcap.models.behaviour import BehaviourModel
+from endcap.models.behaviour.head import BehaviourModel
 from endcap.progress import Progress, silent
-from endcap.training.behaviour import TASKS, fit_head
+from endcap.training.behaviour.head import TASKS, fit_head
 
 HEAD, PRIOR, TREES, TRUTH = "behaviour head", "popularity prior", "LightGBM", "truth"
 SAMPLES, ECE_SAMPLES = 1000, 200

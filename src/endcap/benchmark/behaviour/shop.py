@@ -17,14 +17,14 @@ from endcap.benchmark.behaviour.case import Case, Side, time_cuts
 from endcap.config import Params
 from endcap.data.features import column_microseconds, interactions_from_events
 from endcap.data.item_text import item_texts, one_line
+from endcap.models.behaviour.item_rates import ItemRates
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import History
-from endcap.models.item_rates import ItemRates
-from endcap.models.text_encoder import TextEncoder
+from endcap.models.text.encoder import TextEncoder
 from endcap.policy.simulator import SimulatedShop, simulate
 from endcap.policy.storefront import Choice, Storefront
 from endcap.progress import Progress
-from endcap.training.exposures import Table, make_table
+from endcap.training.behaviour.exposures import Table, make_table
 from endcap.training.fitting import fit_full
 from endcap.training.options import fit_options
 from endcap.training.outcomes import label_exposures

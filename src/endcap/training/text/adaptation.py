@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from endcap.errors import ConfigError, TrainingError
-from endcap.models import pretrained
-from endcap.models.text_encoder import normalise
+from endcap.models.text import pretrained
+from endcap.models.text.encoder import normalise
 from endcap.progress import Progress, silent
 from endcap.training.text.checkpoint import TextCheckpoint
 from endcap.training.text.objectives import AdaptOptions, Ints, Lessons

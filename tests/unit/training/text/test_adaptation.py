@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.fixtures.tiny_encoder import WORDS, build_tiny_encoder
 
 from endcap.errors import ConfigError, TrainingError
-from endcap.models.text_encoder import TextEncoder
+from endcap.models.text.encoder import TextEncoder
 from endcap.training.text import adaptation
 from endcap.training.text.adaptation import adapt_encoder
 from endcap.training.text.objectives import AdaptOptions, Lessons, neighbour_pairs

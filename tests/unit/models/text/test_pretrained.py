@@ -10,8 +10,8 @@ import torch
 from tests.fixtures.tiny_encoder import build_tiny_encoder
 
 from endcap.errors import ConfigError
-from endcap.models import pretrained
-from endcap.models.text_encoder import TextEncoder
+from endcap.models.text import pretrained
+from endcap.models.text.encoder import TextEncoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

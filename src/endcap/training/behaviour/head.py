@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from endcap.errors import TrainingError
 from endcap.evaluation.calibration import log_losses
-from endcap.models.behaviour import BehaviourModel, Learnt
-from endcap.models.behaviour_features import Features
-from endcap.models.calibration import CalibrationMap, log_odds
+from endcap.models.behaviour.calibration import CalibrationMap, log_odds
+from endcap.models.behaviour.features import Features
+from endcap.models.behaviour.head import BehaviourModel, Learnt
 from endcap.progress import Progress, silent
-from endcap.training.calibration import choose_map, surely_positive
+from endcap.training.behaviour.calibration import choose_map, surely_positive
 
 MIN_POSITIVES = 10  # of a task, on each side of the split; with fewer one rate speaks for all
 MIN_STEPS = 16  # an epoch: few rows are taken in smaller batches
@@ -52,7 +52,7 @@ CANDIDATES = (
 
 
 class Head(nn.Module):
-    """logits_N2 = W x + V tanh(U x + b) + c, as in models/behaviour.py."""
+    """logits_N2 = W x + V tanh(U x + b) + c, as in models/behaviour/head.py."""
 
     def __init__(self, features: int, hidden: int, start_2: Floats) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 Raw sentence vectors crowd in a narrow cone, so that the cosine of any two is high and says little. Here the mean is taken off
 and each principal direction is divided by its spread (Su et al. 2021, arXiv:2103.15316). Few texts do not show the spread of
 384 directions: the covariance is shrunk towards a sphere as far as Ledoit and Wolf (2004) find best, so a tiny catalogue is
-hardly changed. Not here: which texts (pipeline/text_stages.py), and where the result is kept (text_space.py).
+hardly changed. Not here: which texts (pipeline/text_stages.py), and where the result is kept (space.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from endcap.errors import TrainingError
-from endcap.models.vector_cache import Floats
+from endcap.models.text.vector_cache import Floats
 
 MAX_FITTED = 100_000  # rows; more do not move the estimate
 MIN_FITTED = 3

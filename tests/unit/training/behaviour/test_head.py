@@ -7,9 +7,9 @@ import pytest
 
 from endcap.errors import InputError, TrainingError
 from endcap.evaluation.calibration import calibration_error, log_losses
-from endcap.models.behaviour_features import Features
-from endcap.models.calibration import sigmoid
-from endcap.training.behaviour import HeadOptions, fit_head
+from endcap.models.behaviour.calibration import sigmoid
+from endcap.models.behaviour.features import Features
+from endcap.training.behaviour.head import HeadOptions, fit_head
 
 ROWS = 6000
 QUICK = (HeadOptions(hidden=0, decay=10.0, epochs=10, batch_size=128),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from endcap.models.item_rates import ItemRates, running_counts
+from endcap.models.behaviour.item_rates import ItemRates, running_counts
 
 
 def test_an_item_never_shown_has_the_mean_of_all() -> None:

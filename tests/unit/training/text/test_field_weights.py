@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tests.fixtures.tiny_encoder import build_tiny_encoder
 
-from endcap.models.text_space import TextSpace, load_space
-from endcap.models.vector_cache import Floats
-from endcap.training.field_weights import learn_weights, weigh_fields
+from endcap.models.text.space import TextSpace, load_space
+from endcap.models.text.vector_cache import Floats
+from endcap.training.text.field_weights import learn_weights, weigh_fields
 from endcap.training.text.objectives import Ints
 
 TEXTS, GROUPS, WIDTH = 120, 12, 24

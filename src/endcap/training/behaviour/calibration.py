@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression, minimize
 
 from endcap.evaluation.calibration import log_losses
-from endcap.models.calibration import CalibrationMap, Floats, Kind, log_odds
+from endcap.models.behaviour.calibration import CalibrationMap, Floats, Kind, log_odds
 
 KINDS: tuple[Kind, ...] = ("identity", "temperature", "platt", "isotonic")
 FOLDS = 4

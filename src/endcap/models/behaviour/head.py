@@ -1,6 +1,6 @@
 """Probabilities of click and purchase for a shown item: P(click), and P(purchase) = P(click) · P(purchase | click).
 
-Here is the head that answers, and its file. Its inputs are in `behaviour_features.py`; it is learnt in training/behaviour.py.
+Here is the head that answers, and its file. Its inputs are in `features.py`; it is learnt in training/behaviour/head.py.
 A click means "acted on": an item that was bought without a recorded click counts as clicked, so P(purchase) <= P(click).
 """
 
@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from endcap.errors import InputError, RegistryError
-from endcap.models.behaviour_features import Features, place_features
-from endcap.models.calibration import CalibrationMap, Floats, sigmoid
-from endcap.models.item_rates import ItemRates
+from endcap.models.behaviour.calibration import CalibrationMap, Floats, sigmoid
+from endcap.models.behaviour.features import Features, place_features
+from endcap.models.behaviour.item_rates import ItemRates
 
 FILE = "behaviour.safetensors"
 FORMAT_VERSION = "1"
@@ -85,7 +85,7 @@ class BehaviourModel:
         place = {name: column for column, name in enumerate(features.names)}
         missing = [name for name in self.names if name not in place]
         if missing:
-            action = "Build them with models.behaviour_features of the same version, or learn the head again."
+            action = "Build them with models.behaviour.features of the same version, or learn the head again."
             raise InputError(
                 "the head was learnt with features that are not there", field="features", value=missing, action=action
             )

@@ -1,7 +1,7 @@
 """A pretrained transformer by name or path, as a reader of texts: loaded, tried out on a word, fingerprinted.
 
 Any transformers model with hidden states will do; of an encoder-decoder the encoder is taken. What cannot read text is an error
-that says why. Not here: pooling and caching (text_encoder.py), adapting (training/text).
+that says why. Not here: pooling and caching (encoder.py), adapting (training/text).
 """
 
 from __future__ import annotations

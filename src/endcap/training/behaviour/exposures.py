@@ -12,9 +12,9 @@ import pandas as pd
 
 from endcap.data.features import Interactions, column_microseconds, to_microseconds
 from endcap.errors import TrainingError
-from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
+from endcap.models.behaviour.features import BehaviourFeatures, Features, ShownSlate
+from endcap.models.behaviour.item_rates import ItemRates, running_counts
 from endcap.models.history import History, histories_of
-from endcap.models.item_rates import ItemRates, running_counts
 
 if TYPE_CHECKING:
     from endcap.models.blend import BlendedRecommender

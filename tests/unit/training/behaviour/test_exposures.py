@@ -12,7 +12,7 @@ from tests.fixtures.tiny_model import UNTIL, tiny_events, tiny_model
 
 from endcap.data.features import interactions_from_events
 from endcap.errors import TrainingError
-from endcap.training.exposures import OUTCOMES, learn_rows, make_table, newest_rows, slates_of
+from endcap.training.behaviour.exposures import OUTCOMES, learn_rows, make_table, newest_rows, slates_of
 from endcap.training.outcomes import label_exposures
 
 DAY = timedelta(days=1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from endcap.errors import ConfigError, TrainingError
-from endcap.models.text_space import FILE, TextSpace, fit_space, load_space
-from endcap.models.whitening import fit_whitening
+from endcap.models.text.space import FILE, TextSpace, fit_space, load_space
+from endcap.models.text.whitening import fit_whitening
 
 
 def narrow_cone(rows: int = 2000) -> np.ndarray:

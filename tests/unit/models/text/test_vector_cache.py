@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from endcap.models.vector_cache import ASKED_AT_ONCE, VectorCache
+from endcap.models.text.vector_cache import ASKED_AT_ONCE, VectorCache
 
 ONE, TWO = np.array([0.5, 1.0], np.float32), np.array([2.0, 0.0], np.float32)
 

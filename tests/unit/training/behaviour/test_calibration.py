@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from endcap.evaluation.calibration import calibration_error
-from endcap.models.calibration import CalibrationMap, log_odds, sigmoid
-from endcap.training.calibration import KINDS, choose_map, fit_map, surely_positive
+from endcap.models.behaviour.calibration import CalibrationMap, log_odds, sigmoid
+from endcap.training.behaviour.calibration import KINDS, choose_map, fit_map, surely_positive
 
 
 def _off(slope: float, offset: float, rows: int = 6000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

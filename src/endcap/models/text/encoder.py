@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from endcap.models import pretrained
 from endcap.models.precision import autocast, for_large_products
-from endcap.models.vector_cache import Floats, VectorCache
+from endcap.models.text import pretrained
+from endcap.models.text.vector_cache import Floats, VectorCache
 
 logger = logging.getLogger(__name__)
 LENGTH_STEP = 8  # token counts are padded up to a multiple of this

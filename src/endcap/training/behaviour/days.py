@@ -17,13 +17,13 @@ import pandas as pd
 from endcap.data.features import Interactions
 from endcap.errors import TrainingError
 from endcap.evaluation.calibration import calibration_error, error_by_chance, log_losses, reliability
-from endcap.models.behaviour import BehaviourModel
-from endcap.models.behaviour_features import BehaviourFeatures, Features
-from endcap.models.item_rates import ItemRates
+from endcap.models.behaviour.features import BehaviourFeatures, Features
+from endcap.models.behaviour.head import BehaviourModel
+from endcap.models.behaviour.item_rates import ItemRates
 from endcap.progress import Progress, silent
-from endcap.training.behaviour import TASKS, fit_head
+from endcap.training.behaviour.exposures import OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
+from endcap.training.behaviour.head import TASKS, fit_head
 from endcap.training.counting import recount
-from endcap.training.exposures import OUTCOMES, Table, learn_rows, newest_rows, running, slates_of
 from endcap.training.outcomes import label_exposures
 from endcap.training.weeks import weeks
 

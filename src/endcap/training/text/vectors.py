@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap.errors import TrainingError
-from endcap.models.text_space import TextSpace, fit_space
-from endcap.models.vector_cache import Floats
+from endcap.models.text.space import TextSpace, fit_space
+from endcap.models.text.vector_cache import Floats
 from endcap.progress import Progress, spaced
 from endcap.sections import Encode
-from endcap.training.field_weights import weigh_fields
+from endcap.training.text.field_weights import weigh_fields
 from endcap.training.text.objectives import Ints
 
 Lessons = Callable[[], tuple[list[str], Ints]]  # distinct texts, and the pairs of them that a shopper took in a row

@@ -9,8 +9,8 @@ import pytest
 from tests.fixtures.tiny_encoder import build_tiny_encoder
 
 from endcap.errors import ConfigError
-from endcap.models import text_encoder
-from endcap.models.text_encoder import TextEncoder
+from endcap.models.text import encoder as encoding
+from endcap.models.text.encoder import TextEncoder
 
 TEXTS = ["red ceramic mug", "crimson tea cup", "garden hose 20 metres", ""]
 
@@ -103,7 +103,7 @@ def test_a_model_is_never_asked_for_more_than_it_reads(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_was_done_before_time_ran_out_is_kept(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr(text_encoder.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(encoding.time, "monotonic", lambda: next(clock))
     texts = ["red", "blue cup", "tea"]
     shown: list[int] = []
     assert TextEncoder(tiny, batch_size=1, cache=tmp_path).encode(texts, max_seconds=2, progress=shown.append)[1] == 1

@@ -14,11 +14,12 @@ from tests.fixtures.tiny_exposures import tiny_slates
 from tests.fixtures.tiny_model import UNTIL, tiny_events, tiny_model
 
 from endcap.data.features import Interactions, interactions_from_events
-from endcap.models.behaviour import BehaviourModel
+from endcap.models.behaviour.head import BehaviourModel
 from endcap.models.blend import BlendedRecommender
 from endcap.models.signals import Counts
-from endcap.training import behaviour_days, weeks
-from endcap.training.behaviour_days import LearntBehaviour, ShownDays, learn_behaviour
+from endcap.training import weeks
+from endcap.training.behaviour import days as learning
+from endcap.training.behaviour.days import LearntBehaviour, ShownDays, learn_behaviour
 from endcap.training.counting import count, recount
 
 DAY = timedelta(days=1)
@@ -93,7 +94,7 @@ def test_each_week_is_counted_as_of_its_start(model: BlendedRecommender, monkeyp
         moments.append(moment)
         return recount(before, known, moment, recent)
 
-    monkeypatch.setattr(behaviour_days, "recount", spied)
+    monkeypatch.setattr(learning, "recount", spied)
     learn(model, days(), until=UNTIL + 16 * DAY)
     assert moments == [UNTIL, UNTIL + 2 * DAY, UNTIL + 9 * DAY]  # weeks that end with training, the first cut short
 

@@ -13,11 +13,11 @@ from tests.fixtures.tiny_model import UNTIL, tiny_events, tiny_model
 
 from endcap.data.features import interactions_from_events
 from endcap.errors import RegistryError
-from endcap.models.behaviour import FILE, BehaviourModel
-from endcap.models.behaviour_features import BehaviourFeatures, Features, ShownSlate
+from endcap.models.behaviour.features import BehaviourFeatures, Features, ShownSlate
+from endcap.models.behaviour.head import FILE, BehaviourModel
 from endcap.models.blend import BlendedRecommender
 from endcap.models.history import History
-from endcap.training.behaviour_days import ShownDays, learn_behaviour
+from endcap.training.behaviour.days import ShownDays, learn_behaviour
 
 DAY = timedelta(days=1)
 

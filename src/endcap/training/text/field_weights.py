@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from endcap.data.item_text import BREAK, field_of, one_line
-from endcap.models.text_space import TextSpace
-from endcap.models.vector_cache import Floats
-from endcap.models.whitening import fit_whitening
+from endcap.models.text.space import TextSpace
+from endcap.models.text.vector_cache import Floats
+from endcap.models.text.whitening import fit_whitening
 
 Ints = npt.NDArray[np.int64]
 STEPS = 200

@@ -1,4 +1,4 @@
-"""Maps from a raw probability to a calibrated one. They are learnt in training/calibration.py.
+"""Maps from a raw probability to a calibrated one. They are learnt in training/behaviour/calibration.py.
 
 A map is a kind and a few numbers, so that it travels in a safetensors file.
 """

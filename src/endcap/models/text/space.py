@@ -19,10 +19,10 @@ from safetensors.numpy import save_file
 
 from endcap.data.item_text import field_of, one_line
 from endcap.errors import ConfigError
-from endcap.models import pretrained
-from endcap.models.text_encoder import TextEncoder
-from endcap.models.vector_cache import Floats
-from endcap.models.whitening import Whitening, fit_whitening
+from endcap.models.text import pretrained
+from endcap.models.text.encoder import TextEncoder
+from endcap.models.text.vector_cache import Floats
+from endcap.models.text.whitening import Whitening, fit_whitening
 
 FILE = "text_space.safetensors"
 ENCODER = "encoder"  # the folder of adapted weights, beside the file

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from endcap.contracts import EventType, Surface
 from endcap.data.features import column_microseconds, to_microseconds
-from endcap.models.calibration import log_odds
+from endcap.models.behaviour.calibration import log_odds
+from endcap.models.behaviour.item_rates import STRENGTH, smoothed
 from endcap.models.history import MICROSECONDS_PER_DAY, History
-from endcap.models.item_rates import STRENGTH, smoothed
 from endcap.models.signals import log_share
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class BehaviourFeatures:
         """The features of all shown items, slate after slate.
 
         Args:
-            counts_N3: shown, clicked, purchased of each shown item as known at the request (models/item_rates.py).
+            counts_N3: shown, clicked, purchased of each shown item as known at the request (models/behaviour/item_rates.py).
             means_2: the rates over all items.
         """
         blocks = [self._slate(slate) for slate in slates]
