@@ -18,7 +18,7 @@ from endcap.evaluation.off_policy.estimate import Floats
 Ints = npt.NDArray[np.int64]
 FOLDS = 5
 RIDGE = 1.0
-BLOCK_ROWS = 4096
+BLOCK_CELLS = 4_000_000  # rows × items that are expected at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +34,11 @@ class CrossFitted:
         """(N,) q̂(x, a) of one item a row."""
         return self._link(self.items[self.folds, items] + self.rest)
 
-    def of_policy(self, policy_GA: Floats, groups: Ints) -> Floats:
-        """(N,) q̂(x, π) = Σ_a π(a|x) q̂(x, a); row n plays by `policy_GA[groups[n]]`."""
-        found = np.empty(len(self.rest))
-        for begin in range(0, len(found), BLOCK_ROWS):
-            rows = slice(begin, begin + BLOCK_ROWS)
+    def of_policy(self, policy_GA: Any, groups: Ints) -> Floats:
+        """(N,) q̂(x, π) = Σ_a π(a|x) q̂(x, a); row n plays by `policy_GA[groups[n]]`, dense or sparse."""
+        found, block = np.empty(len(self.rest)), max(1, BLOCK_CELLS // self.items.shape[1])
+        for begin in range(0, len(found), block):
+            rows = slice(begin, begin + block)
             expected_BA = self._link(self.items[self.folds[rows]] + self.rest[rows, None])
             found[rows] = (policy_GA[groups[rows]] * expected_BA).sum(axis=1)
         return found
