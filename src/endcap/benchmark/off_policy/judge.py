@@ -92,7 +92,7 @@ def judge(
     logging = _told(bootstrap({"logging": Estimate.mean(log.rewards)}, log.clusters, samples, confidence)["logging"])
     try:
         check_support(policy.unseen, policy.example)
-        _try(found, CHOICES, lambda: check_overlap(weights, log.rewards))
+        _try(found, CHOICES, lambda: check_overlap(weights, log.rewards, log.clusters))
         _try(found, MARGINAL, lambda: _marginal(found, weights, categories))
         progress("learning what items are expected to earn")
         fitted = cross_fit(log.rewards, log.items, log.places, log.clusters, len(log.item_ids), log.contexts)
@@ -110,6 +110,7 @@ def judge(
         "refused": {name: found.refused[name] for name in (*CHOICES, *MARGINAL, *SLATES) if name in found.refused},
         "overlap": {
             "effective_rows": round(effective_rows(weights), 1),
+            "effective_clusters": round(effective_rows(weights, log.clusters), 1),
             "effective_share": effective_rows(weights) / len(log),
             "mean_weight": float(weights.mean()),  # 1 on average, if the propensities are true
             "largest_weight": float(weights.max()),
@@ -181,7 +182,7 @@ def _marginal(found: Findings, weights: Floats, categories: npt.NDArray[Any] | N
         action = "Give --items with the column category."
         raise EstimateRefused("kinds of items are not known", field="category", value=None, action=action)
     marginal = grouped_weights(weights, log.places * (categories.max() + 1) + categories[log.items])
-    check_overlap(marginal, log.rewards)
+    check_overlap(marginal, log.rewards, log.clusters)
     kinds = {"mips": choices.ipw(log.rewards, marginal), "snmips": choices.snipw(log.rewards, marginal)}
     found.take({name: Candidate(one, marginal) for name, one in kinds.items()}, log.rewards, log.clusters)
 
@@ -201,24 +202,23 @@ def _slates(found: Findings, weights: Floats, shown: Floats, played: Floats) -> 
     kinds = {
         "sips": (slates.sips(rewards_SK, cascade_SK), cascade_SK[:, -1], Bounds.of(can_be, float(cascade_SK[:, -1].max()))),
         "snsips": (slates.snsips(rewards_SK, cascade_SK), cascade_SK[:, -1], None),
-        "iips": (slates.iips(rewards_SK, weights_SK), weights_SK.ravel(), Bounds.of(can_be, float(weights_SK.max()))),
-        "sniips": (slates.sniips(rewards_SK, weights_SK), weights_SK.ravel(), None),
+        "iips": (slates.iips(rewards_SK, weights_SK), weights_SK.sum(axis=1), Bounds.of(can_be, float(weights_SK.max()))),
+        "sniips": (slates.sniips(rewards_SK, weights_SK), weights_SK.sum(axis=1), None),
         "rips": (rips, cascade_SK[:, -1], Bounds.of(can_be, float(cascade_SK.max()))),
         "snrips": (slates.snrips(rewards_SK, cascade_SK), cascade_SK[:, -1], None),
         "cascade_dr": (slates.cascade_dr(rewards_SK, cascade_SK, *model_SK), cascade_SK[:, -1], None),
     }
     candidates = {}
-    earned = rewards_SK.sum(axis=1)
+    earned, clusters = rewards_SK.sum(axis=1), log.clusters[rows_SK[:, 0]]
     for name, (estimate, rests_on, bounds) in kinds.items():
-        of_rows = rewards_SK.ravel() if len(rests_on) == rewards_SK.size else earned
         try:
-            check_overlap(rests_on, of_rows)
+            check_overlap(rests_on, earned, clusters)
         except EstimateRefused as error:
             found.refuse((name,), error)
         else:
             candidates[name] = Candidate(estimate / length, rests_on, bounds, {"slates": len(rows_SK)})
     if candidates:
-        found.take(candidates, earned / length, log.clusters[rows_SK[:, 0]])
+        found.take(candidates, earned / length, clusters)
 
 
 def slates_of(log: Log) -> Ints:

@@ -31,12 +31,18 @@ def importance_weights(chances: Floats, propensities: Floats) -> Floats:
     return np.asarray(chances / propensities)
 
 
-def effective_rows(weights: Floats) -> float:
+def effective_rows(weights: Floats, clusters: npt.NDArray[Any] | None = None) -> float:
     """(Σ w)² / Σ w²: as many rows of equal weight would be as sure (Kish 1965). 0 if all weights are.
+
+    With `clusters` (N,) the weights of a shopper are summed first: how many shoppers.
 
     >>> effective_rows(np.array([1.0, 1.0, 0.0, 0.0]))
     2.0
+    >>> effective_rows(np.array([1.0, 1.0, 2.0, 0.0]), np.array(["ann", "ann", "bob", "cat"]))
+    2.0
     """
+    if clusters is not None:
+        weights = np.bincount(np.unique(clusters, return_inverse=True)[1], weights)
     squares = float(np.square(weights).sum())
     return float(np.sum(weights)) ** 2 / squares if squares else 0.0
 
@@ -68,18 +74,19 @@ def grouped_weights(weights: Floats, groups: npt.NDArray[Any]) -> Floats:
     return np.asarray((np.bincount(codes, weights) / np.bincount(codes))[codes])
 
 
-def check_overlap(weights: Floats, rewards: Floats) -> None:
+def check_overlap(weights: Floats, rewards: Floats, clusters: npt.NDArray[Any] | None = None) -> None:
     """Refuse where so few rows bear the estimate that neither it nor its interval means anything.
 
     Raises:
-        EstimateRefused: fewer than MIN_ROWS rows, MIN_EFFECTIVE_ROWS effective rows or MIN_REWARDED rewarded ones.
+        EstimateRefused: fewer than MIN_ROWS rows, MIN_EFFECTIVE_ROWS effective ones (shoppers, where `clusters` tells them) or
+            MIN_REWARDED rewarded ones.
     """
     bars = (
         ("rows", "too few rows", len(weights), MIN_ROWS, "Log for longer."),
         (
-            "effective rows",
+            "effective rows" if clusters is None else "effective shoppers",
             "the policy is too far from what was logged",
-            round(effective_rows(weights), 1),
+            round(effective_rows(weights, clusters), 1),
             MIN_EFFECTIVE_ROWS,
             "Log for longer, log a policy that explores more, or judge one that is nearer.",
         ),

@@ -84,7 +84,7 @@ def test_all_estimators_come_near_the_truth(files: Callable[..., tuple[Path, Pat
 
 
 def test_the_logs_own_policy_earns_what_was_logged(files: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
-    log, policy = files(make_log(300), make_policy(LOGGING))
+    log, policy = files(make_log(600), make_policy(LOGGING))
     result = run(log, policy, tmp_path / "r.json")
     for name in ("ipw", "snipw", "sips", "snrips"):
         assert result["estimates"][name]["value"] == pytest.approx(result["logging"]["value"])
@@ -92,7 +92,7 @@ def test_the_logs_own_policy_earns_what_was_logged(files: Callable[..., tuple[Pa
 
 
 def test_columns_of_open_bandit_places_from_zero_parquet_and_order_make_no_difference(tmp_path: Path) -> None:
-    log, policy = make_log(300), make_policy()
+    log, policy = make_log(900), make_policy()
     log.to_csv(tmp_path / "a.csv", index=False)
     names = {"rank": "position", "propensity": "propensity_score", "time": "timestamp"}
     other = log.rename(columns=names).assign(position=log["rank"] - 1).sample(frac=1, random_state=1)
@@ -140,12 +140,12 @@ def test_a_policy_that_is_far_away_is_refused_and_the_command_says_so(
     words = ["evaluate-policy", "--log", str(log), "--policy", str(policy), "--out", str(tmp_path / "r.json")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1
-    assert "effective rows: the policy is too far from what was logged" in result.output
-    assert json.loads((tmp_path / "r.json").read_text())["refused"]["ipw"]["field"] == "effective rows"
+    assert "effective shoppers: the policy is too far from what was logged" in result.output
+    assert json.loads((tmp_path / "r.json").read_text())["refused"]["ipw"]["field"] == "effective shoppers"
 
 
 def test_the_command_shows_and_writes(files: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
-    log, policy = files(make_log(400).drop(columns="request_id"), make_policy())
+    log, policy = files(make_log(900).drop(columns="request_id"), make_policy())
     words = ["evaluate-policy", "--log", str(log), "--policy", str(policy), "--out", str(tmp_path / "r.json")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output

@@ -62,6 +62,13 @@ def test_a_log_that_is_too_thin_is_refused(weights: np.ndarray, rewards: np.ndar
     assert refused.value.action
 
 
+def test_rows_of_a_shopper_count_together() -> None:
+    rewards, clusters = np.ones(500), np.arange(500) // 10
+    check_overlap(np.ones(500), rewards)
+    with pytest.raises(EstimateRefused, match=r"effective shoppers: the policy is too far .*; got 50\.0"):
+        check_overlap(np.ones(500), rewards, clusters)
+
+
 def test_enough_is_enough() -> None:
     check_overlap(np.ones(100), np.r_[np.ones(10), np.zeros(90)])
 
