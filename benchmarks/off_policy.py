@@ -24,7 +24,7 @@ from endcap.evaluation.off_policy import choices, slates
 from endcap.evaluation.off_policy.estimate import Estimate
 from endcap.evaluation.off_policy.intervals import Bounds, bernstein, bootstrap
 from endcap.evaluation.off_policy.reward_model import cross_fit
-from endcap.evaluation.off_policy.tuning import slope, thresholds
+from endcap.evaluation.off_policy.tuning import least_error, thresholds
 from endcap.evaluation.off_policy.weights import effective_rows, importance_weights, marginal_weights
 
 Floats = npt.NDArray[np.float64]
@@ -98,7 +98,7 @@ def _choices(
 
     def tuned(make: Callable[[float], Estimate], values: Floats) -> Estimate:
         tried = [make(value) for value in values]
-        return tried[slope([one.tops[:, 0] for one in tried])]
+        return tried[least_error([one.tops[:, 0] for one in tried])]
 
     estimates = {
         "ipw": choices.ipw(rewards, weights),

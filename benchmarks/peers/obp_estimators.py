@@ -24,7 +24,7 @@ from endcap.evaluation.off_policy import choices, slates
 from endcap.evaluation.off_policy.estimate import Estimate
 from endcap.evaluation.off_policy.intervals import Bounds, bernstein, bootstrap
 from endcap.evaluation.off_policy.reward_model import cross_fit
-from endcap.evaluation.off_policy.tuning import slope, thresholds
+from endcap.evaluation.off_policy.tuning import least_error, thresholds
 from endcap.evaluation.off_policy.weights import importance_weights, marginal_weights
 
 Floats = npt.NDArray[np.float64]
@@ -114,13 +114,13 @@ def compare_choices(case: Case) -> dict[str, tuple[float, float]]:
         "sndr": (choices.sndr(*both), ope.SelfNormalizedDoublyRobust()),
         "switch-dr": (choices.switch_dr(*both, limit), ope.SwitchDoublyRobust(lambda_=limit)),
         "dr-os": (choices.dr_os(*both, limit), ope.DoublyRobustWithShrinkage(lambda_=limit)),
-        "switch-dr, slope": (
+        "switch-dr, tuned": (
             (tuned := [choices.switch_dr(*both, one) for one in grid])[_chosen(tuned)],
-            ope.SwitchDoublyRobustTuning(lambdas=list(grid), tuning_method="slope", delta=0.1),
+            ope.SwitchDoublyRobustTuning(lambdas=list(grid), tuning_method="mse", use_bias_upper_bound=False),
         ),
-        "dr-os, slope": (
+        "dr-os, tuned": (
             (tuned := [choices.dr_os(*both, one) for one in grid])[_chosen(tuned)],
-            ope.DoublyRobustWithShrinkageTuning(lambdas=list(grid), tuning_method="slope", delta=0.1),
+            ope.DoublyRobustWithShrinkageTuning(lambdas=list(grid), tuning_method="mse", use_bias_upper_bound=False),
         ),
     }
     values = {name: (ours.value, float(peer.estimate_policy_value(**given))) for name, (ours, peer) in found.items()}
@@ -138,7 +138,7 @@ def compare_choices(case: Case) -> dict[str, tuple[float, float]]:
 
 
 def _chosen(candidates: list[Estimate]) -> int:
-    return slope([one.tops.sum(axis=1) for one in candidates])
+    return least_error([one.tops.sum(axis=1) for one in candidates])
 
 
 def compare_slates(case: Case) -> dict[str, tuple[float, float]]:

@@ -78,7 +78,8 @@ def page(results: dict[str, Any]) -> str:
     for name, difference in differences.items():
         cells = [f"{one['estimates'][name][side]:.9f}" for one in directions.values() for side in ("endcap", "obp")]
         lines.append(f"| {name} | {' | '.join(cells)} | {difference:.1e} |")
-    lines += ["", f"The largest difference of all: {max(differences.values()):.1e}.", "", "Bootstrap, 90 %, other draws:"]
+    lines += ["", f"The largest difference of all: {max(differences.values()):.1e}.", ""]
+    lines.append("Bootstrap, 90 %, other draws; Endcap's are BCa, obp's percentiles:")
     for direction, one in directions.items():
         for name, sides in one["bootstrap"].items():
             told = ", ".join(f"{side} [{low:.5f}, {high:.5f}]" for side, (low, high) in sides.items())

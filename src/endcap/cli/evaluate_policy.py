@@ -52,7 +52,7 @@ def evaluate_policy(
 ) -> None:
     """Estimate what a policy would earn from what another one logged, before any shopper sees it.
 
-    A dozen estimators of single choices and, where request_id tells slates, of slates, each with a bootstrap interval over
+    Ten estimators of single choices and, where request_id tells slates, seven of slates, each with a bootstrap interval over
     shoppers (else requests, else rows) and its difference to what was logged; unbiased means also with an empirical Bernstein
     bound, for the largest weight of the log. Values are per shown item. Places of a slate count as drawn independently of each
     other. Intervals of clipped_ipw, dm, switch_dr and dr_os tell how they spread, not how biased they are.

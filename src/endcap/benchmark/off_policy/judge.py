@@ -20,7 +20,7 @@ from endcap.evaluation.off_policy import choices, slates
 from endcap.evaluation.off_policy.estimate import Estimate
 from endcap.evaluation.off_policy.intervals import Bounds, bernstein, bootstrap
 from endcap.evaluation.off_policy.reward_model import cross_fit
-from endcap.evaluation.off_policy.tuning import slope, thresholds
+from endcap.evaluation.off_policy.tuning import least_error, thresholds
 from endcap.evaluation.off_policy.weights import (
     check_overlap,
     check_support,
@@ -140,7 +140,7 @@ def _range(values: Floats) -> tuple[float, float]:
 
 
 def _single(log: Log, weights: Floats, shown: Floats, played: Floats) -> dict[str, Candidate]:
-    """Estimators of single choices; thresholds are chosen by SLOPE."""
+    """Estimators of single choices; thresholds are those of the least estimated error."""
     rewards, both = log.rewards, (log.rewards, weights, shown, played)
     limits = thresholds(weights)
     can_be, most = _range(rewards), float(weights.max())
@@ -148,7 +148,7 @@ def _single(log: Log, weights: Floats, shown: Floats, played: Floats) -> dict[st
 
     def chosen(make: Callable[[float], Estimate], values: Floats) -> tuple[Estimate, float]:
         tried = [make(value) for value in values]
-        place = slope([one.tops[:, 0] for one in tried])
+        place = least_error([one.tops[:, 0] for one in tried])
         return tried[place], float(values[place])
 
     def of(limit: float) -> dict[str, Any]:

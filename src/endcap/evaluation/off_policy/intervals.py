@@ -13,6 +13,8 @@ from endcap.errors import EstimateRefused, InputError
 from endcap.evaluation.off_policy.estimate import Estimate, Floats
 from endcap.evaluation.significance import Interval
 
+BLOCK_CELLS = 5_000_000  # samples × clusters that are drawn at once
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -62,8 +64,9 @@ def bootstrap(
     sums = _cluster_sums(np.hstack(parts), clusters)
     count, rng = len(sums), np.random.default_rng(seed)
     found = []
-    for begin in range(0, samples, 50):  # samples × clusters at once would need much memory
-        draws = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(min(50, samples - begin))]
+    block = max(1, min(50, BLOCK_CELLS // count))
+    for begin in range(0, samples, block):  # samples × clusters at once would need much memory
+        draws = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(min(block, samples - begin))]
         found.append(np.stack(draws).astype(np.float64) @ sums)
     drawn, edges = np.vstack(found), np.cumsum([0, *(part.shape[1] for part in parts)])
     intervals = {}

@@ -5,35 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from endcap.evaluation.off_policy.estimate import Floats
 
-RATIO = np.sqrt(6) - 1
 
+def least_error(terms: Sequence[Floats]) -> int:
+    """Which of several estimates to take, each as its (N,) terms, the first of them unbiased (Su et al. 2020, direct bias).
 
-def slope(terms: Sequence[Floats], delta: float = 0.1) -> int:
-    """Which of several estimates to take, each as its (N,) terms: SLOPE (Su, Srinath and Krishnamurthy 2020).
+    The least of V_i / N + (θ_i - θ_0)²: the variance of the mean, and how far it is from the unbiased one, squared.
 
-    From the widest interval (least biased) to the narrowest, as long as each agrees with all before it:
-    |θ_i - θ_j| <= c_i + (√6 - 1) c_j, c the half width of Student's interval at 1 - delta. The last that agrees is taken.
-
-    >>> slope([np.array([0.0, 4.0, 0.0, 4.0]), np.array([1.0, 3.0, 1.0, 3.0]), np.array([9.0, 9.1, 9.0, 9.1])])
+    >>> near, far = np.array([2.9, 3.1, 2.9, 3.1]), np.array([9.0, 9.0, 9.0, 9.0])
+    >>> least_error([np.array([0.0, 6.0, 0.0, 6.0]), near, far])
     1
     """
-    means = np.array([one.mean() for one in terms])
-    rows = np.array([len(one) for one in terms])
-    widths = np.array([one.std(ddof=1) for one in terms]) / np.sqrt(rows) * stats.t(rows - 1).ppf(1 - delta)
-    order = np.argsort(widths)[::-1]
-    for place, one in enumerate(order[1:], start=1):
-        wider = order[:place]
-        if (np.abs(means[wider] - means[one]) > widths[one] + RATIO * widths[wider]).any():
-            return int(order[place - 1])
-    return int(order[-1])
+    unbiased = terms[0].mean()
+    return int(np.argmin([one.var() / len(one) + (one.mean() - unbiased) ** 2 for one in terms]))
 
 
 def thresholds(weights: Floats) -> Floats:
-    """Candidates for a largest weight, descending: quantiles of the weights above 0, and no limit.
+    """Candidates for a largest weight, descending: no limit, and quantiles of the weights above 0.
 
     >>> thresholds(np.array([0.0, 1.0, 3.0]))[:2]
     array([inf,  3.])

@@ -42,7 +42,7 @@ def effective_rows(weights: Floats, clusters: npt.NDArray[Any] | None = None) ->
     2.0
     """
     if clusters is not None:
-        weights = np.bincount(np.unique(clusters, return_inverse=True)[1], weights)
+        weights = np.asarray(np.bincount(np.unique(clusters, return_inverse=True)[1], weights), np.float64)
     squares = float(np.square(weights).sum())
     return float(np.sum(weights)) ** 2 / squares if squares else 0.0
 
