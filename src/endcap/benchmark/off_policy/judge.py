@@ -22,6 +22,7 @@ from endcap.evaluation.off_policy.intervals import Bounds, bernstein, bootstrap
 from endcap.evaluation.off_policy.reward_model import cross_fit
 from endcap.evaluation.off_policy.tuning import least_error, thresholds
 from endcap.evaluation.off_policy.weights import (
+    check_mean_weight,
     check_overlap,
     check_support,
     effective_rows,
@@ -92,6 +93,7 @@ def judge(
     logging = _told(bootstrap({"logging": Estimate.mean(log.rewards)}, log.clusters, samples, confidence)["logging"])
     try:
         check_support(policy.unseen, policy.example)
+        check_mean_weight(weights, log.clusters)
         _try(found, CHOICES, lambda: check_overlap(weights, log.rewards, log.clusters))
         _try(found, MARGINAL, lambda: _marginal(found, weights, categories))
         progress("learning what items are expected to earn")

@@ -24,7 +24,6 @@ from endcap.errors import InputError
 from endcap.progress import Progress, silent
 
 CATEGORY = ("category", "item_feature_1")  # the second is the kind of an item in the Open Bandit data set
-MEAN_WEIGHT = 0.1  # what the mean of the weights may be off 1 without a note
 
 
 def run(
@@ -50,9 +49,6 @@ def run(
     progress(f"reading {policy_path.name}")
     policy = read_policy(policy_path, log)
     figures = judge(log, policy, categories, confidence, progress=progress)
-    mean = figures["overlap"]["mean_weight"]
-    if abs(mean - 1) > MEAN_WEIGHT:
-        progress(f"note: weights are {mean:.3f} on average, not 1: are propensities those of the policy that showed?")
     result = {
         "what": "evaluate-policy",
         **figures,

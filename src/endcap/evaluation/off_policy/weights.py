@@ -13,6 +13,7 @@ from endcap.evaluation.off_policy.estimate import Floats
 MIN_ROWS = 100
 MIN_REWARDED = 10  # rows that earned something and that the policy could have shown; below, a bootstrap is far too sure
 MIN_EFFECTIVE_ROWS = 100.0
+MEAN_ERRORS = 4.0  # standard errors that the mean weight may be off 1
 MAX_UNSEEN = 0.01  # of what the policy plays; with rewards in [0, 1] it can move the value by as much
 
 
@@ -114,6 +115,22 @@ def check_support(unseen: float, example: str = "") -> None:
         told = f"{unseen:.1%}" + (f", most of all {example}" if example else "")
         action = "Log a policy that shows these items at times, or judge one that does not play them."
         raise EstimateRefused(problem, field="common support", value=told, action=action)
+
+
+def check_mean_weight(weights: Floats, clusters: npt.NDArray[Any] | None = None) -> None:
+    """Refuse weights whose mean is not 1, as it is on average where the log shows all that the policy plays: E[w] = Σ_a π(a|x).
+
+    A log that always shows a shopper the same, with a propensity of 1, is found out by this.
+
+    Raises:
+        EstimateRefused: the mean is off by more than MAX_UNSEEN and MEAN_ERRORS standard errors (over clusters).
+    """
+    mean = float(weights.mean())
+    codes = np.arange(len(weights)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    error = float(np.sqrt(np.square(np.bincount(codes, weights - mean)).sum())) / len(weights)
+    if abs(mean - 1) > MAX_UNSEEN + MEAN_ERRORS * error:
+        action = "Log a policy that shows each shopper at times all that is played, and the chance of it as propensity."
+        raise EstimateRefused("weights are not 1 on average", field="mean weight", value=round(mean, 4), action=action)
 
 
 def _check_within(values: Floats, fine: npt.NDArray[np.bool_], field: str, where: str) -> None:

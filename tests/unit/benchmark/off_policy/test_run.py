@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from endcap.benchmark.off_policy.policy_file import read_policy
 from endcap.benchmark.off_policy.run import run
 from endcap.cli import app
 from endcap.errors import EstimateRefused, InputError
+from endcap.training.outcomes import settle
 
 LOGGING = np.array([[0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]])  # (places, items)
 PLAYED = np.array([[0.2, 0.2, 0.3, 0.3], [0.1, 0.2, 0.3, 0.4]])
@@ -131,6 +133,38 @@ def test_what_the_log_never_showed_is_refused_by_name(files: Callable[..., tuple
     assert result["overlap"]["unseen_share"] == pytest.approx(0.4 * (log["rank"] == 2).mean())
     assert result["logging"]["value"] > 0
     assert (tmp_path / "r.png").exists()
+
+
+def test_a_log_of_exposures_with_what_came_of_them_is_read_and_a_greedy_one_tells_of_nothing_else(tmp_path: Path) -> None:
+    """Each shopper is always shown the same; the policy shows another item half of the time."""
+    start, requests = pd.Timestamp("2026-01-01", tz="UTC"), 400
+    exposures = pd.DataFrame(
+        {
+            "request_id": [f"r{number}" for number in range(requests)],
+            "user_id": [f"u{number}" for number in range(requests)],
+            "surface": "home",
+            "time": start + pd.to_timedelta(np.arange(requests), unit="min"),
+            "item_id": [f"i{number % 2}" for number in range(requests)],
+            "rank": 1,
+            "score": 0.5,
+            "propensity": 1.0,
+            "policy": "greedy",
+            "model_version": "1",
+            "fallback": False,
+        }
+    )
+    clicks = exposures.iloc[::10][["request_id", "user_id", "item_id", "time"]].assign(type="click")
+    settle(exposures, clicks, timedelta(hours=1), start + timedelta(days=2)).to_parquet(tmp_path / "log.parquet")
+    pd.DataFrame({"item_id": ["i0", "i1"], "probability": 0.5}).to_csv(tmp_path / "p.csv", index=False)
+    result = run(tmp_path / "log.parquet", tmp_path / "p.csv", tmp_path / "r.json")
+    assert result["logging"]["value"] == pytest.approx(0.1)
+    assert not result["estimates"]
+    assert result["refused"]["dr"] | {"action": ""} == {
+        "field": "mean weight",
+        "problem": "weights are not 1 on average",
+        "value": 0.5,
+        "action": "",
+    }
 
 
 def test_a_policy_that_is_far_away_is_refused_and_the_command_says_so(

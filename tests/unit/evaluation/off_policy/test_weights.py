@@ -7,6 +7,7 @@ import pytest
 
 from endcap.errors import EstimateRefused, InputError
 from endcap.evaluation.off_policy.weights import (
+    check_mean_weight,
     check_overlap,
     check_support,
     effective_rows,
@@ -67,6 +68,15 @@ def test_rows_of_a_shopper_count_together() -> None:
     check_overlap(np.ones(500), rewards)
     with pytest.raises(EstimateRefused, match=r"effective shoppers: the policy is too far .*; got 50\.0"):
         check_overlap(np.ones(500), rewards, clusters)
+
+
+def test_weights_that_are_not_1_on_average_are_refused() -> None:
+    rng = np.random.default_rng(1)
+    check_mean_weight(rng.exponential(1, 2000))
+    check_mean_weight(np.repeat(rng.exponential(1.1, 20), 100), np.repeat(np.arange(20), 100))  # twenty shoppers prove nothing
+    for weights in (np.full(2000, 0.5), rng.exponential(1.3, 2000)):
+        with pytest.raises(EstimateRefused, match="mean weight: weights are not 1 on average"):
+            check_mean_weight(weights)
 
 
 def test_enough_is_enough() -> None:
