@@ -45,7 +45,7 @@ docs: setup      ## Generate docs/dags.md and docs/cli.md
 bench: setup     ## Run the benchmarks; results go to benchmarks/results
 	@$(bin)/python -m benchmarks.ingest
 
-bench-peers: setup ## Compare with RecTools and implicit, about an hour (INTERACTIONS=F.parquet, PEERS="--help")
+bench-peers: setup ## Compare with RecTools, implicit and (PEERS=off-policy) obp, about an hour (INTERACTIONS=F.parquet, PEERS="--help")
 	@scripts/setup-peers
 	@$(bin)/python -m benchmarks.peers $(if $(INTERACTIONS),--interactions $(INTERACTIONS)) $(PEERS)
 

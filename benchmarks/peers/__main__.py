@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import quality, report, throughput
+from benchmarks.peers import off_policy, quality, report, throughput
 from benchmarks.peers.contestants import MODULES, ROOT
 from benchmarks.peers.exchange import Job
 from benchmarks.peers.splits import make_shop, prepare, read_interactions
@@ -25,9 +25,9 @@ DEFAULT_SET = "amazon_beauty/interactions.parquet"  # below ENDCAP_DATA_DIR
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers", description="Endcap, RecTools and implicit on one split."
+        prog="python -m benchmarks.peers", description="Endcap, RecTools and implicit on one split; off-policy: Endcap and obp."
     )
-    parser.add_argument("parts", nargs="*", help="throughput, quality (both)")
+    parser.add_argument("parts", nargs="*", help="throughput, quality (both); off-policy")
     parser.add_argument(
         "--interactions", type=Path, help=f"parquet: user, item, position or timestamp (ENDCAP_DATA_DIR/{DEFAULT_SET})"
     )
@@ -49,11 +49,12 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scout-batches", type=int, default=5, help="the same when its settings are scouted (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="for everybody (%(default)s)")
     parser.add_argument("--work", type=Path, default=None, help="where finished parts are kept (ENDCAP_HOME/bench-peers)")
+    parser.add_argument("--open-bandit", type=Path, help=f"for off-policy (ENDCAP_DATA_DIR/{off_policy.DEFAULT_FOLDER})")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "peers", help="without suffix")
     options = parser.parse_args(words)
-    unknown = set(options.parts) - {"throughput", "quality"}
+    unknown = set(options.parts) - {"throughput", "quality", "off-policy"}
     if unknown:
-        parser.error(f"unknown part {sorted(unknown)[0]}: throughput or quality")
+        parser.error(f"unknown part {sorted(unknown)[0]}: throughput, quality or off-policy")
     options.parts = options.parts or ["throughput", "quality"]
     options.work = options.work or Path(os.environ.get("ENDCAP_HOME", ROOT / "var")) / "bench-peers"
     return options
@@ -137,12 +138,19 @@ def main() -> int:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a contestant is ended with it
     try:
-        results = compare(options)
+        if "off-policy" in options.parts:
+            data = Path(os.environ.get("ENDCAP_DATA_DIR", "."))
+            found = off_policy.measure(options.open_bandit or data / off_policy.DEFAULT_FOLDER)
+            beside = options.out.with_name(f"{options.out.name}_off_policy")
+            keep_record("peers-off-policy", found, tuple(off_policy.write(found, beside)), mlflow=True)
+            print(off_policy.page(found))
+        if {"throughput", "quality"} & set(options.parts):
+            results = compare(options)
+            keep_record("peers", results, tuple(report.write(results, options.out)), mlflow=True)
+            print(report.page(results))
     except EndcapError as error:
         print(error, file=sys.stderr)
         return 2
-    keep_record("peers", results, tuple(report.write(results, options.out)), mlflow=True)
-    print(report.page(results))
     return 0
 
 

@@ -6,6 +6,7 @@ EndcapError
 │   └── BatchRejected    a batch broke a blocking expectation and was quarantined
 ├── DatasetError         a dataset version is missing, broken or could not be written
 ├── TrainingError        training cannot go on (NaN loss, nothing to learn from)
+├── EstimateRefused      a log cannot tell what a policy would earn
 ├── RegistryError        the model registry is away or does not know the version
 ├── ReleaseError         a gate, a signature or an approval is missing or wrong
 │   ├── GatesFailed      a candidate did not earn its place
@@ -51,6 +52,10 @@ class DatasetError(EndcapError):
 
 class TrainingError(EndcapError):
     """Training cannot go on; the last good checkpoint is kept."""
+
+
+class EstimateRefused(EndcapError):
+    """A log cannot tell what a policy would earn: a number would look sure and be wrong."""
 
 
 class RegistryError(EndcapError):
