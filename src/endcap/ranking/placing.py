@@ -190,4 +190,5 @@ def _meant(rule: Selection, items: ItemTable) -> npt.NDArray[np.int64]:
 def _among(items_P: npt.NDArray[np.int64], candidates_C: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Those that are candidates. Both ascend, and there is at least one candidate."""
     places_P = np.searchsorted(candidates_C, items_P).clip(max=len(candidates_C) - 1)
-    return items_P[candidates_C[places_P] == items_P]
+    found: npt.NDArray[np.int64] = items_P[candidates_C[places_P] == items_P]
+    return found
