@@ -29,17 +29,17 @@ ABOUT = {item: {"category": kind, "brand": brand} for item, kind, brand in zip(I
 class Falling:
     """Scores fall with position, whoever asks."""
 
-    item_ids = IDS
-    item_vectors = np.zeros((len(IDS), 0), np.float32)
+    def __init__(self, item_ids: Sequence[str]) -> None:
+        self.item_ids, self.item_vectors = item_ids, np.zeros((len(item_ids), 0), np.float32)
 
     def score(self, histories: Sequence[History], now: datetime, surface: str = "") -> Floats:
-        return np.repeat(np.linspace(1, 0, len(IDS), dtype=np.float32)[None, :], len(histories), axis=0)
+        return np.repeat(np.linspace(1, 0, len(self.item_ids), dtype=np.float32)[None, :], len(histories), axis=0)
 
     def score_parts(self, histories: Sequence[History], now: datetime, surface: str = "") -> dict[str, Floats]:
         return {"recent": self.score(histories, now, surface)}
 
 
-SHOP = Recommender(Falling(), ItemTable.of(ROWS), repeat_surfaces=["home"])
+SHOP = Recommender(Falling(IDS), ItemTable.of(ROWS), repeat_surfaces=["home"])
 
 
 def slate(rules: dict[str, Any], shows: dict[str, int] | None = None, **request: Any) -> list[Recommendation]:
@@ -87,6 +87,13 @@ def test_what_is_blocked_or_sold_out_is_not_shown(rules: dict[str, Any], expecte
 )
 def test_a_slate_holds_at_most_so_many_of_a_kind(cap: dict[str, Any], expected: list[str]) -> None:
     assert items(slate({"at_most": [cap]}, k=5)) == expected
+
+
+def test_a_cap_may_pass_over_many() -> None:
+    rows = [{"item_id": f"i{place}", "brand": "Leaf" if place < 40 else "Bean"} for place in range(41)]
+    shop = Recommender(Falling([str(row["item_id"]) for row in rows]), ItemTable.of(rows), repeat_surfaces=[])
+    rules = Rules.model_validate({"at_most": [{"items": 1, "per": "brand"}]})
+    assert items(shop.recommend(Request(History.empty(), NOW, k=2, rules=rules))) == ["i0", "i40"]
 
 
 def test_variety_and_caps_go_together() -> None:

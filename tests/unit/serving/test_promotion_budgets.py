@@ -10,6 +10,7 @@ import pytest
 from tests.unit.serving.conftest import in_threads
 
 from endcap.data.events import EventLog
+from endcap.errors import ServiceUnavailable
 from endcap.ranking.business_rules import Promotion
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
@@ -134,3 +135,24 @@ def test_while_the_event_log_is_away_nothing_more_is_lent(tmp_path: Path) -> Non
     budgets, rule = Shop(f"sqlite:///{tmp_path}/events.db").process(), lights(budget=10)
     budgets.fetch([rule])
     assert budgets.lend([rule]) == {"lights": 0}
+
+
+def test_a_process_that_was_not_fast_enough_lends_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets, rule = shop.process(), lights(budget=8)
+    shop.logs[0].create()
+    shop.logs[0].count_shows("lights", 8)
+    monkeypatch.setattr(shop.logs[1], "promotion_shows", dict)  # read just before
+    budgets.fetch([rule])
+    assert budgets.lend([rule]) == {"lights": 0}
+
+
+def test_an_event_log_that_goes_away_leaves_the_lot(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise ServiceUnavailable("no")
+
+    budgets, rule = shop.process(), lights(budget=8)
+    budgets.fetch([rule])
+    monkeypatch.setattr(shop.logs[1], "promotion_shows", away)
+    budgets.fetch([rule])
+    assert not budgets._watch._up
+    assert budgets.lend([rule]) == {"lights": 1}

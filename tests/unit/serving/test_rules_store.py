@@ -232,6 +232,14 @@ def test_a_budget_is_kept_by_several_processes_and_over_a_restart(open_shop: Ope
     assert log.promotion_shows() == {"lights": 40}
 
 
+def test_requests_alone_fetch_the_next_lot(open_shop: Open, log: EventLog) -> None:
+    shop = open_shop("promoted: [{name: lights, items: [fork], budget: 40}]")
+    first = log.promotion_shows()["lights"]
+    for _ in range(first):
+        shop.ask(k=1)
+    wait_for(lambda: log.promotion_shows()["lights"] > first)  # though the next look at the file is an hour away
+
+
 def test_a_promotion_that_breaks_with_the_model_costs_nothing(open_shop: Open, log: EventLog) -> None:
     shop = open_shop("promoted: [{name: lights, items: [fork], budget: 4}]")
 
