@@ -69,7 +69,7 @@ def load_params(path: Path | None = None) -> Params:
     """
     path = path or params_path()
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        raw = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot be read ({error})", field=str(path), action="Mend the file or set ENDCAP_PARAMS.") from error
     return _validated(raw, str(path))
@@ -100,8 +100,8 @@ def _validated(raw: Any, where: str) -> Params:
     return params
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win without a word."""
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML lets the last of two equal keys win without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -182,6 +182,7 @@ class Settings(BaseModel):
 
     home: Path = Field(description="State lives here; delete it and the project is as new.")
     data_dir: Path | None = Field(None, description="Folder with real data sets; unset: download, else the simulated shop.")
+    rules: Path | None = Field(None, description="File with the rules of the shelf (examples/rules.yaml); unset: no rules.")
     event_log_url: str = Field("", description="SQLAlchemy URL of the event log; default SQLite in the home.")
     dvc_remote_url: str = Field("", description="Any DVC remote (s3://…); default a folder in the home.")
     mlflow_url: str = Field("", description="MLflow's address.")
@@ -222,8 +223,8 @@ def load_settings(environ: dict[str, str] | None = None) -> Settings:
             raise ConfigError("unknown environment variable", field=key, value=value, action=hint)
         values[name] = value
     values["home"] = Path(values.get("home") or project_root() / "var").resolve()
-    if "data_dir" in values:
-        values["data_dir"] = Path(values["data_dir"]).resolve()
+    for name in {"data_dir", "rules"} & set(values):
+        values[name] = Path(values[name]).resolve()
     try:
         partial = Settings.model_validate(values)
     except ValidationError as error:

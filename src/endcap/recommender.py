@@ -5,7 +5,7 @@ Pure: a model, an item table and a request in; a slate out. No HTTP, no database
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from endcap.contracts import EventType
 from endcap.models.history import Floats, History
+from endcap.ranking.business_rules import NO_RULES, Rules
 from endcap.ranking.diversity import diversify
 from endcap.ranking.explanation import Reason, explain
 from endcap.ranking.items import Filters, ItemTable
+from endcap.ranking.placing import Placed, Shelf
 
 GREEDY = "greedy"  # the policy that shows the best first; deterministic, so every propensity is 1
+_HEAD_PER_PLACE = 5  # candidates that are sorted for each place at once
 
 
 class Model(Protocol):
@@ -54,6 +57,8 @@ class Request:
     hidden: frozenset[str] = frozenset()  # never shown on this page: the product looked at, what lies in the basket
     diversity: float = 0.0  # 0 best first … 1 as different as possible
     explain: bool = False
+    rules: Rules = NO_RULES  # of the shelf
+    shows: Mapping[str, int] = field(default_factory=dict)  # promotion → how often this slate may still lift its items
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Recommendation:
     score: float
     propensity: float  # the probability with which the policy put it there
     reasons: tuple[Reason, ...] = ()
+    rule: str = ""  # of the shelf, which put it there: pinned | promoted:NAME; "": the model did
 
 
 class Recommender:
@@ -72,6 +78,7 @@ class Recommender:
 
     def __init__(self, model: Model, items: ItemTable, repeat_surfaces: Sequence[str]) -> None:
         self.model, self.items, self.repeat_surfaces = model, items, frozenset(repeat_surfaces)
+        self._shelf = Shelf(NO_RULES, items)
 
     def recommend(self, request: Request) -> list[Recommendation]:
         """At most k recommendations, best first; fewer when fewer may be shown, none from an empty catalogue.
@@ -84,12 +91,21 @@ class Recommender:
             return []
         scores_I = self.rank(request)
         order = self.rerank(candidates_C, scores_I, request)
-        slate = self.choose(order, request)
+        slate = self.choose(order, candidates_C, scores_I, request)
         reasons = self.explain(slate, request)
         return [
-            Recommendation(self.items.item_ids[item], rank, float(scores_I[item]), propensity, why)
-            for rank, ((item, propensity), why) in enumerate(zip(slate, reasons, strict=True), start=1)
+            Recommendation(
+                self.items.item_ids[place.item], rank, float(scores_I[place.item]), place.propensity, why, place.rule
+            )
+            for rank, (place, why) in enumerate(zip(slate, reasons, strict=True), start=1)
         ]
+
+    def shelf(self, rules: Rules) -> Shelf:
+        """The rules over this item table. The last ones are kept: they change rarely."""
+        shelf = self._shelf  # read once: another thread may meet newer rules
+        if shelf.rules is not rules:
+            self._shelf = shelf = Shelf(rules, self.items)
+        return shelf
 
     def retrieve(self, request: Request) -> npt.NDArray[np.int64]:
         """(C,) positions of the listed items that may be shown. The catalogue is small enough to consider all of it."""
@@ -98,6 +114,7 @@ class Recommender:
         if request.surface not in self.repeat_surfaces:
             unwanted |= _items_of(request.history, EventType.PURCHASE)
         allowed_I[self.items.positions(unwanted)] = False
+        self.shelf(request.rules).hide(allowed_I, request.surface, request.now)
         return np.flatnonzero(allowed_I)
 
     def rank(self, request: Request) -> Floats:
@@ -107,23 +124,35 @@ class Recommender:
             raise ValueError(f"the model's scores are not {len(self.items)} finite numbers: shape {scores_I.shape}")
         return scores_I
 
-    def rerank(self, candidates_C: npt.NDArray[np.int64], scores_I: Floats, request: Request) -> list[int]:
-        """The candidates, best first (ties: the model's own order), with more variety when the request wants it."""
-        wanted = len(candidates_C) if request.diversity else min(request.k, len(candidates_C))
-        order = _best(scores_I[candidates_C], wanted)
-        ranked = [int(item) for item in candidates_C[order]]
-        return diversify(ranked, scores_I, self.items, request.k, request.diversity) if request.diversity else ranked
+    def rerank(self, candidates_C: npt.NDArray[np.int64], scores_I: Floats, request: Request) -> Iterator[int]:
+        """The candidates, best first (ties: the model's own order), k of them with more variety when the request wants it.
 
-    def choose(self, order: Sequence[int], request: Request) -> list[tuple[int, float]]:
-        """(item, propensity) for each place. Greedy: the first k, each with certainty."""
-        return [(item, 1.0) for item in order[: request.k]]
+        Only the head is sorted before somebody asks for more, as a rule may that passes over many.
+        """
+        head = len(candidates_C) if request.diversity else min(_HEAD_PER_PLACE * request.k, len(candidates_C))
+        ranked: list[int] = candidates_C[_best(scores_I[candidates_C], head)].tolist()
+        if request.diversity:
+            varied = diversify(ranked, scores_I, self.items, request.k, request.diversity)
+            yield from varied
+            ranked = [item for item in ranked if item not in varied]
+        yield from ranked
+        if head < len(candidates_C):
+            yield from candidates_C[_best(scores_I[candidates_C], len(candidates_C))[head:]].tolist()
 
-    def explain(self, slate: Sequence[tuple[int, float]], request: Request) -> list[tuple[Reason, ...]]:
+    def choose(
+        self, order: Iterable[int], candidates_C: npt.NDArray[np.int64], scores_I: Floats, request: Request
+    ) -> list[Placed]:
+        """Who takes each place. Greedy: the first of the order, but for what rules put there, and all of it with certainty."""
+        shelf = self.shelf(request.rules)
+        return shelf.fill(order, candidates_C, scores_I, request.k, request.surface, request.now, request.shows)
+
+    def explain(self, slate: Sequence[Placed], request: Request) -> list[tuple[Reason, ...]]:
         """For each place the reasons a shopper would understand; empty unless asked for."""
         if not request.explain:
             return [()] * len(slate)
-        shown = [item for item, _ in slate]
-        return explain(self.model, self.items, request.history, request.now, shown, request.surface)
+        shown = [place.item for place in slate]
+        found = explain(self.model, self.items, request.history, request.now, shown, request.surface)
+        return [(*place.reasons(), *why) for place, why in zip(slate, found, strict=True)]
 
 
 def _items_of(history: History, kind: EventType) -> set[str]:

@@ -31,9 +31,23 @@ def configure(verbose: bool = typer.Option(False, "--verbose", "-v", help="Log w
 
 
 def _register() -> None:
-    from endcap.cli import benchmark, data, demo, docs, evaluate_policy, lineage, monitor, release, serve, stack, stages, tune
+    from endcap.cli import (
+        benchmark,
+        data,
+        demo,
+        docs,
+        evaluate_policy,
+        lineage,
+        monitor,
+        release,
+        rules,
+        serve,
+        stack,
+        stages,
+        tune,
+    )
 
-    for module in (demo, stack, data, stages, tune, release, evaluate_policy, monitor, serve, lineage, benchmark, docs):
+    for module in (demo, stack, data, stages, tune, release, evaluate_policy, monitor, serve, rules, lineage, benchmark, docs):
         module.register(app)
 
 

@@ -87,6 +87,13 @@ catalog = sa.Table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("shows", sa.BigInteger, nullable=False),
+)
+
 
 def microseconds(time: datetime) -> int:
     """As features.to_microseconds. Raises ValueError on a time without a zone: guessing one would shift events by hours."""

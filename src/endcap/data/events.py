@@ -180,6 +180,31 @@ class EventLog:
         query = sa.select(*_columns(tables.catalog, contracts.catalog_schema())).order_by(tables.catalog.c.item_id)
         return self._table(query, contracts.catalog_schema())
 
+    def unlisted(self, item_ids: Sequence[str]) -> list[str]:
+        """Those of these items that the catalogue does not list; none while it is empty."""
+        t = tables.catalog.c.item_id
+        with self._answering(), self._engine.connect() as connection:
+            known = set(connection.scalars(sa.select(t).where(t.in_(item_ids))))
+            empty = not known and connection.scalar(sa.select(t).limit(1)) is None
+        return [] if empty else [item for item in item_ids if item not in known]
+
+    def promotion_shows(self) -> dict[str, int]:
+        """How many shows of each promotion are counted."""
+        t = tables.promotions.c
+        with self._answering(), self._engine.connect() as connection:
+            return {row.name: row.shows for row in connection.execute(sa.select(t.name, t.shows))}
+
+    def count_shows(self, promotion: str, shows: int, budget: int | None = None) -> bool:
+        """Count more shows (fewer: below 0) if that keeps within the budget, and whether it did; durable when it returns."""
+        t = tables.promotions.c
+        known = self._insert(tables.promotions).values(name=promotion, shows=0).on_conflict_do_nothing(index_elements=["name"])
+        more = sa.update(tables.promotions).where(t.name == promotion)
+        if budget is not None:
+            more = more.where(t.shows + shows <= budget)
+        with self._answering(), self._engine.begin() as connection:
+            connection.execute(known)
+            return connection.execute(more.values(shows=t.shows + shows)).rowcount == 1
+
     def recent_popularity(self, since: datetime, until: datetime, limit: int) -> list[tuple[str, int]]:
         """(item_id, purchases) of the most bought items of the catalogue with since <= time < until, most first.
 

@@ -52,7 +52,8 @@ def _of_request(settings: Settings, request_id: str) -> dict[str, Any]:
     first = rows[0]
     request = {
         "request_id": request_id,
-        **{key: _plain(first.get(key)) for key in ("time", "user_id", "surface", "policy", "model_version", "fallback")},
+        **{key: _plain(first.get(key)) for key in ("time", "user_id", "surface", "model_version", "fallback")},
+        "policy": ", ".join(dict.fromkeys(row["policy"] for row in rows)),  # and the rules of the shelf that took places
         "items": [{"item_id": row["item_id"], "rank": row["rank"], "score": row["score"]} for row in rows],
     }
     if first.get("fallback") or not str(first.get("model_version", "")).isdigit():

@@ -24,7 +24,10 @@ _REASONS_AN_ITEM = 2
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`kind`: repeat | together | similar | popular | taste. `item_id`: the past item it refers to, if any."""
+    """`kind`: repeat | together | similar | popular | taste, or of a rule: pinned | promoted.
+
+    `item_id`: the past item it refers to, if any.
+    """
 
     kind: str
     text: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonymise
 from endcap.errors import InputError, ServiceUnavailable
 from endcap.ranking.items import Filters
+from endcap.ranking.placing import promotion_of
 from endcap.recommender import GREEDY, Recommendation, Recommender, Request
 from endcap.sections import Serving
 from endcap.serving import fallback
@@ -25,6 +27,7 @@ from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ModelStore
 from endcap.serving.plausible_time import require_plausible
+from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import RecommendationAnswer, RecommendationRequest, ShownItem, ShownReason
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class Answers:
         event_log: EventLog,
         watch: LogWatch,
         models: ModelStore,
+        rules: RulesStore,
         popular: Fallback,
         exposures: ExposureLog,
         metrics: Metrics,
@@ -55,7 +59,8 @@ class Answers:
         clock_skew: timedelta,
     ) -> None:
         self._params, self._event_log, self._watch, self._models = params, event_log, watch, models
-        self._popular, self._exposures, self._metrics, self._key = popular, exposures, metrics, key
+        self._rules, self._popular, self._exposures, self._metrics = rules, popular, exposures, metrics
+        self._key = key
         self._clock_skew = clock_skew  # how far ahead of this clock a request may speak
 
     def recommend(self, body: RecommendationRequest) -> RecommendationAnswer:
@@ -71,7 +76,7 @@ class Answers:
         user_id = pseudonymise(body.user_id, self._key) if body.user_id else None
         past, away = self._past(user_id, now)
         request = self._request(body, past, now)
-        slate = self._choose(request, away)
+        slate = self._under_rules(request, away)
         request_id = f"req-{uuid.uuid4().hex}"
         reason = self._expose(slate, request_id, user_id, request) or slate.reason
         self._count(slate, body.surface, reason)
@@ -115,6 +120,16 @@ class Answers:
         filters = Filters(frozenset(asked.categories), frozenset(asked.brands), asked.price_min, asked.price_max)
         history = what_is_known(past, session, now)
         return Request(history, now, body.surface.value, body.k, filters, hidden, body.diversity, body.explain)
+
+    def _under_rules(self, request: Request, log_away: bool) -> _Slate:
+        rules, shows = self._rules.lend(request.surface, request.now)
+        used: Counter[str] = Counter()
+        try:
+            slate = self._choose(replace(request, rules=rules, shows=shows), log_away)
+            used.update(name for place in slate.shown if (name := promotion_of(place.rule)))
+        finally:
+            self._rules.settle(shows, used)
+        return slate
 
     def _choose(self, request: Request, log_away: bool) -> _Slate:
         served = self._models.current  # read once: the whole answer is of this model

@@ -88,17 +88,26 @@ def rows_of(
     model_version: str,
     fallback: bool,
 ) -> Rows:
-    """One row (exposure_schema) for each shown item; `user_id` is a pseudonym."""
+    """One row (exposure_schema) for each shown item; `user_id` is a pseudonym.
+
+    The policy of a place that a rule of the shelf gave is that rule: pinned or promoted:NAME.
+    """
     about = {
         "request_id": request_id,
         "user_id": user_id,
         "surface": surface,
         "time": time,
-        "policy": policy,
         "model_version": model_version,
         "fallback": fallback,
     }
     return [
-        {**about, "item_id": shown.item_id, "rank": shown.rank, "score": shown.score, "propensity": shown.propensity}
+        {
+            **about,
+            "item_id": shown.item_id,
+            "rank": shown.rank,
+            "score": shown.score,
+            "propensity": shown.propensity,
+            "policy": shown.rule or policy,
+        }
         for shown in slate
     ]

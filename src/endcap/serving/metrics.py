@@ -28,6 +28,9 @@ class Metrics:
         self.model_reloads = self._counter("endcap_model_reloads", "Champions taken.")
         self.model_refused = self._counter("endcap_model_refused", "Champions refused, once a version and cause.", "cause")
         self.registry_up = self._gauge("endcap_registry_up", "1 when the model registry answered last time.")
+        self.rules_current = self._gauge("endcap_rules_current", "1 when the rules in force are those of the file.")
+        self.rules_refused = self._counter("endcap_rules_refused", "Rules refused at a reload, once a reason.")
+        self.promotion_shows = self._counter("endcap_promotion_shows", "Places that a promotion took.", "promotion")
         self.event_log_up = self._gauge("endcap_event_log_up", "1 when the event log answered last time.")
 
     def render(self) -> bytes:

@@ -107,7 +107,10 @@ class RecommendationRequest(_Body):
 class ShownReason(BaseModel):
     """Why an item is shown, in words for the shopper and as data."""
 
-    kind: str = Field(description="repeat, together, similar, popular or taste", examples=["repeat"])
+    kind: str = Field(
+        description="pinned or promoted (by a rule of the shop); repeat, together, similar, popular or taste",
+        examples=["repeat"],
+    )
     text: str = Field(examples=["You bought this 4 times"])
     item_id: str | None = Field(None, description="The item that the reason refers to.")
 

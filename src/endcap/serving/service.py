@@ -25,6 +25,8 @@ from endcap.serving.fallback import Fallback
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
+from endcap.serving.promotion_budgets import PromotionBudgets
+from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,10 @@ _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections
 
 
 class Service:
-    """Everything that answers needs. `start` before the first request, `stop` after the last."""
+    """Everything that answers needs. `start` before the first request, `stop` after the last.
+
+    Making one raises ConfigError when the rules of the shelf cannot be used: without them a shop might show what it must not.
+    """
 
     def __init__(
         self,
@@ -59,24 +64,37 @@ class Service:
             reload_seconds=serving.reload_seconds,
             load=load,
         )
+        budgets = PromotionBudgets(self._event_log, self._watch, self._writing, self.metrics)
+        self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds)
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
         skew = timedelta(minutes=params.ingest.clock_skew_minutes)
         self._answers = Answers(
-            serving, self._event_log, self._watch, self.models, self._popular, self._exposures, self.metrics, key, skew
+            serving,
+            self._event_log,
+            self._watch,
+            self.models,
+            self._rules,
+            self._popular,
+            self._exposures,
+            self.metrics,
+            key,
+            skew,
         )
         self._door = Door(key, params.ingest.max_price, skew)
         self._slates = anyio.CapacityLimiter(_SLATES_AT_ONCE)
         self._calls = anyio.CapacityLimiter(_CALLS_AT_ONCE)
 
     def start(self) -> None:
-        """Open the event log, take the last good model, follow the registry. The process answers even if none works."""
+        """Open the event log, take the last good model, follow registry and rules. The process answers even if none works."""
         if not self._watch.ready():
             log.error("event log away at start", extra={"address": self._event_log.address})
         self.models.start()
+        self._rules.start()
 
     def stop(self) -> None:
-        """Stop following and write the exposures that wait."""
+        """Stop following, write the exposures that wait, give back the shows that were not needed."""
         self.models.stop()
+        self._rules.stop()
         self._exposures.close()
         self._event_log.close()
 
@@ -130,4 +148,6 @@ class Service:
             degraded.append("registry away: no new champion can be seen")
         if state.refused:
             degraded.append(f"champion {state.refused.model_version} refused: {state.refused.reason}")
+        if self._rules.refused:
+            degraded.append(f"rules refused, the last good ones stay: {self._rules.refused}")
         return Readiness(ready=event_log, model_version=state.model_version, event_log=event_log, degraded=degraded)

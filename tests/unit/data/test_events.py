@@ -75,6 +75,18 @@ def test_all_or_nothing_when_a_row_is_incomplete(log: EventLog) -> None:
     assert log.claim("log-1", NOON + DAY) == 0
 
 
+def test_items_that_are_not_listed_are_named(log: EventLog) -> None:
+    assert log.unlisted(["a", "b"]) == []  # there is no catalogue yet
+    log.upsert_catalog(catalog(item("a")))
+    assert log.unlisted(["b", "a", "c"]) == ["b", "c"]
+
+
+def test_shows_are_counted_within_their_budget(log: EventLog) -> None:
+    assert [log.count_shows("lights", shows, 5) for shows in (3, 3, 2, -4, 1)] == [True, False, True, True, True]
+    assert log.count_shows("others", 9)
+    assert log.promotion_shows() == {"lights": 2, "others": 9}
+
+
 def test_a_time_without_zone_is_refused(log: EventLog) -> None:
     with pytest.raises(ValueError, match="no zone"):
         log.append([event("a", NOON.replace(tzinfo=None))])

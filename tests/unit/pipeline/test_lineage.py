@@ -75,7 +75,7 @@ def shown(settings: Settings, request_id: str, model: str, *, fallback: bool = F
         "rank": 1,
     }
     more = {"score": 0.5, "propensity": 1.0, "policy": "blend", "model_version": model, "fallback": fallback}
-    log.append_exposures([row | more, row | more | {"item_id": "i2", "rank": 2}])
+    log.append_exposures([row | more, row | more | {"item_id": "i2", "rank": 2, "policy": "pinned"}])
     log.close()
 
 
@@ -137,7 +137,9 @@ def test_a_tampered_record_is_said_to_be_so(shop: Settings) -> None:
 
 def test_what_cannot_be_traced_says_so(shop: Settings) -> None:
     shown(shop, "req-2", "popularity", fallback=True)
-    assert "fallback" in lineage.trace("req-2")["model"]["missing"]
+    found = lineage.trace("req-2")
+    assert "fallback" in found["model"]["missing"]
+    assert found["request"]["policy"] == "blend, pinned"
     with pytest.raises(InputError, match="no such request"):
         lineage.trace("req-absent")
     with pytest.raises(InputError, match="req-…"):
