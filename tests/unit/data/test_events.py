@@ -122,7 +122,7 @@ def test_history_is_the_newest_oldest_first(log: EventLog) -> None:
     history = log.history("u1", limit=3)
     assert [row["item_id"] for row in history] == ["2", "3", "4"]
     newest = {"event_id": "e4", "item_id": "4", "type": "purchase", "time": NOON + 4 * DAY, "quantity": 2.0}
-    assert history[-1] == {**newest, "price": event("e4")["price"], "surface": None}
+    assert history[-1] == {**newest, "price": event("e4")["price"], "surface": None, "country": event("e4").get("country")}
     assert log.history("nobody", limit=3) == []
 
 
