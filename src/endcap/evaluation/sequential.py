@@ -2,8 +2,8 @@
 
 A confidence sequence holds the truth at all looks at once with probability 1 - α, so one may stop whenever it says enough. This
 one mixes normal effects (Robbins 1970) at the estimated variance: the asymptotic confidence sequence of Waudby-Smith et al.
-2024 (Annals of Statistics 52) and, read as a test, the mSPRT of Johari et al. 2022 (Operations Research 70); the bound is the same,
-so there is one. It needs some hundred shoppers. Not here: what follows from it (`release/canary.py`).
+2024 (Annals of Statistics 52) and, read as a test, the mSPRT of Johari et al. 2022 (Operations Research 70), with the same
+bound: so there is one. It needs some hundred shoppers. Not here: what follows from it (`release/canary.py`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -130,6 +131,26 @@ def test_the_truth_is_held_at_all_looks_at_once_where_an_interval_for_one_look_f
     gap = candidate.mean - champion.mean + 0.03
     plain = 1.645 * np.sqrt(candidate.variance(0.0) + champion.variance(0.0))
     assert (np.abs(gap) <= plain).all(axis=1).mean() < 0.65
+
+
+def test_shoppers_who_come_again_and_again_are_one_each() -> None:
+    rng, runs, shoppers, alpha = np.random.default_rng(1), 150, 300, 0.1
+
+    def arms() -> tuple[Tally, Tally]:
+        likes, often = rng.beta(0.4, 0.8, (runs, shoppers, 1)), rng.gamma(1, 0.7, (runs, shoppers, 1))
+        visits = rng.poisson(often, (runs, shoppers, 50))
+        n, y = (np.cumsum(one, axis=2).astype(float) for one in (visits, rng.binomial(visits, likes)))
+        sums = [one.sum(axis=1) for one in (n > 0, n, y, n * n, n * y, y * y)]
+        return Tally(*sums), Tally(sums[1], sums[1], sums[2], sums[1], sums[2], sums[2])
+
+    def held(candidate: Tally, champion: Tally, compare: Callable[..., tuple[np.ndarray, np.ndarray]]) -> float:
+        low, high = compare(candidate, champion, 1.0, 0.1, alpha)
+        return float(((low <= 0) & (high >= 0)).all(axis=1).mean())
+
+    (candidate, candidate_requests), (champion, champion_requests) = arms(), arms()
+    for compare in (difference, relative_difference):
+        assert held(candidate, champion, compare) >= 1 - alpha
+        assert held(candidate_requests, champion_requests, compare) < 0.6
 
 
 @pytest.mark.parametrize(
