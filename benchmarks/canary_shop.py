@@ -56,7 +56,7 @@ class Shop:
         self.places = np.array([share_of(f"{number:016x}", "2") for number in range(shoppers)])
 
     def rates(self) -> dict[str, float]:
-        """Of requests, over the shoppers as often as they come."""
+        """Of requests at the best hour, over the shoppers as often as they come."""
         visits = self.profiles[:, 0]
         return {name: float(visits @ self.profiles[:, i] / visits.sum()) for i, name in enumerate(("clicks", "purchases"), 1)}
 
