@@ -22,6 +22,7 @@ from endcap.search_space import Tune, check_space
 from endcap.sections import (
     Adapt,
     Behaviour,
+    Canary,
     Count,
     Encode,
     Evaluate,
@@ -52,6 +53,7 @@ class Params(Section):
     newcomers: Newcomers = Newcomers()
     evaluate: Evaluate
     gates: Gates
+    canary: Canary | None = None  # code trees from before it have no such section
     serving: Serving
     monitoring: Monitoring
 
@@ -135,8 +137,10 @@ def _fields_at(keys: list[str]) -> list[str]:
     model: type[BaseModel] = Params
     for key in keys:
         annotation: Any = model.model_fields[key].annotation if key in model.model_fields else model
-        values = typing.get_args(annotation)  # dict[str, Dimension]: its own key is skipped in the next round
-        model = values[1] if values else annotation
+        parts = [part for part in typing.get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+        model = (
+            parts[0] if parts else annotation
+        )  # dict[str, Dimension], tuple[Step, ...]: their key is skipped in the next round
     return list(model.model_fields)
 
 

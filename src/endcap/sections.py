@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -184,6 +185,63 @@ class Gates(Section):
     min_coverage: Fraction
     max_latency_ms: Positive
     max_size_mb: Positive
+
+
+class CanaryStep(Section):
+    share: Annotated[float, Field(gt=0, lt=1)]  # of shoppers
+    slack: Annotated[float, Field(ge=1)] = 1.0  # bars are this many times as wide
+    min_shoppers: Annotated[int, Field(ge=30)]  # in the smaller arm; with fewer no interval can be trusted
+    min_hours: Annotated[float, Field(ge=0)]
+    patience_hours: Positive
+
+    @model_validator(mode="after")
+    def _patient(self) -> CanaryStep:
+        if self.patience_hours < self.min_hours:
+            raise ValueError(f"patience_hours ({self.patience_hours:g}) must not be below min_hours ({self.min_hours:g})")
+        return self
+
+
+class Guard(Section):
+    """How much worse a candidate may be than the champion in one metric of requests."""
+
+    better: Literal["higher", "lower"]
+    bar: float
+    scale: Literal["relative", "absolute"]
+    ceiling: Positive  # of a request's value; what is above counts as this
+
+    @model_validator(mode="after")
+    def _worse_side(self) -> Guard:
+        if self.better == "higher" and self.bar >= 0:
+            raise ValueError(f"bar ({self.bar:g}) must be negative where higher is better")
+        if self.better == "lower" and self.bar <= 0:
+            raise ValueError(f"bar ({self.bar:g}) must be positive where lower is better")
+        return self
+
+
+GuardMetric = Literal["clicks", "purchases", "latency_ms", "errors", "fallbacks"]
+
+
+class Canary(Section):
+    """A candidate's steps of traffic, and the bars that it must not break. After the last step it answers everybody."""
+
+    confidence: Confidence
+    steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1)]
+    guards: Annotated[dict[GuardMetric, Guard], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Canary:
+        shares, slacks = [step.share for step in self.steps], [step.slack for step in self.steps]
+        if any(after <= before for before, after in pairwise(shares)):
+            raise ValueError(f"shares of canary.steps must grow, not {shares}")
+        if slacks[-1] != 1:
+            raise ValueError(f"the last of canary.steps must have slack 1, not {slacks[-1]:g}: its bars decide")
+        for name, guard in self.guards.items():
+            worst, widest = -1.0 if guard.better == "higher" else guard.ceiling, guard.bar * max(slacks)
+            if guard.scale == "absolute" and guard.better == "higher":
+                worst = -guard.ceiling
+            if abs(widest) >= abs(worst) and not (guard.scale == "relative" and guard.better == "lower"):
+                raise ValueError(f"{name}: a bar of {widest:g} (bar times slack) can never be broken")
+        return self
 
 
 class Serving(Section):

@@ -119,3 +119,28 @@ def test_a_file_from_before_the_behaviour_head_can_be_read(tmp_path: Path) -> No
     assert load_params(tmp_path / "params.yaml").behaviour.model_dump() == section
     with pytest.raises(ConfigError, match=r"behaviour.max_rows \(500\) must not be below behaviour.min_rows \(1000\)"):
         load_params(write(tmp_path, {"behaviour.max_rows": 500}))
+
+
+def test_a_misspelt_key_of_a_step_in_a_list_is_named(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["canary"]["steps"][1]["shar"] = 0.2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"canary\.steps\.1\.shar: unknown key.*Did you mean `share`"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_guard_of_an_unknown_metric_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"canary\.guards\.clicls.*got 'clicls'"):
+        load_params(write(tmp_path, {"canary.guards.clicls": {"better": "higher", "bar": -0.1}}))
+
+
+def test_a_bar_of_the_wrong_sign_names_its_guard(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"canary\.guards\.clicks: .*must be negative where higher is better"):
+        load_params(write(tmp_path, {"canary.guards.clicks.bar": 0.05}))
+
+
+def test_a_file_from_before_the_canary_can_be_read(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del raw["canary"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert load_params(tmp_path / "params.yaml").canary is None

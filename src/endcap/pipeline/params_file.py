@@ -23,6 +23,7 @@ def write_values(path: Path, values: Mapping[str, Any]) -> Params:
 
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)  # as the file has its lists
     yaml.representer.add_representer(
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
