@@ -71,7 +71,13 @@ class Als:
 
     @property
     def item_factors(self) -> ItemFactors:
-        """What remains of the fit."""
+        """What remains of the fit.
+
+        Raises:
+            ValueError: fitted with another regularisation or alpha than the ones that its scores are solved with.
+        """
+        if (self.regularisation, self.alpha) != (REGULARISATION, ALPHA):
+            raise ValueError(f"scores are solved with λ {REGULARISATION}, α {ALPHA}; got {self.regularisation}, {self.alpha}")
         return ItemFactors(np.asarray(self._model.item_factors, np.float32))
 
     def score(self, histories: Sequence[History], now: datetime) -> Floats:

@@ -99,7 +99,8 @@ class RulesStore:
     def _unlisted(self, item_ids: Sequence[str]) -> Sequence[str]:
         try:
             return self._event_log.unlisted(item_ids) if item_ids else []
-        except ServiceUnavailable:  # or a new shop's, whose tables are not made: rules must not wait for it
+        except ServiceUnavailable as error:  # or a new shop's, whose tables are not made: rules must not wait for it
+            log.warning("items of rules not looked up in the catalogue", extra={"reason": str(error)})
             return []
 
     def _take(self, rules: Rules) -> None:

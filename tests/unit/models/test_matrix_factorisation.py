@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import sparse
 from tests.unit.models.test_baselines import NOW, shop
 
@@ -45,3 +46,9 @@ def test_strangers_items_that_nobody_took_and_a_model_without_factors_get_zeros(
     assert not scores[0, unseen]
     assert not scores[1:].any()
     assert not ItemFactors(factors.values[:, :0]).score(holds).any()
+
+
+def test_factors_of_another_fit_are_not_solved_with_the_wrong_numbers() -> None:
+    scorer = Als(2, alpha=40.0).fit(shop([("u", "a", 9), ("u", "b", 8), ("v", "a", 3)]), NOW)
+    with pytest.raises(ValueError, match=r"solved with λ 0\.05, α 10\.0; got 0\.05, 40\.0"):
+        _ = scorer.item_factors

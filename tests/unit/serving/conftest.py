@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from endcap.config import Params, Settings
 from endcap.contracts import ModelVersion, catalog_schema
+from endcap.data.events import EventLog
 from endcap.errors import RegistryError, ServiceUnavailable
 from endcap.models.digest import digest
 from endcap.models.history import Floats, History
@@ -152,3 +153,10 @@ def in_threads(work: object, count: int) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     return threads
+
+
+@pytest.fixture
+def log(settings: Settings) -> EventLog:
+    log = EventLog(settings.event_log_url)
+    log.create()
+    return log

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.unit.serving.conftest import ITEMS, CountingModel, Shelf, catalogue, event, in_threads
 
-from endcap.config import Params, Settings, load_settings
+from endcap.config import Params, load_settings
 from endcap.data.events import EventLog
 from endcap.errors import ConfigError
 from endcap.serving import rules_store
@@ -64,13 +64,6 @@ def wait_for(met: Callable[[], bool]) -> None:
 
 
 Open = Callable[[str], Shop]
-
-
-@pytest.fixture
-def log(settings: Settings) -> EventLog:
-    log = EventLog(settings.event_log_url)
-    log.create()
-    return log
 
 
 @pytest.fixture

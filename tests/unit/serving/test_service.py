@@ -38,13 +38,6 @@ def metric(client: TestClient, line: str) -> float:
 
 
 @pytest.fixture
-def log(settings: Settings) -> EventLog:
-    log = EventLog(settings.event_log_url)
-    log.create()
-    return log
-
-
-@pytest.fixture
 def served(client: TestClient, service: Service, shelf: Shelf) -> TestClient:
     """A client of a service that serves model 1."""
     shelf.publish(1)
