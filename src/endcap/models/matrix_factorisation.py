@@ -89,9 +89,9 @@ class Als:
 
 
 def _library_model(factors: int, regularisation: float, alpha: float, iterations: int) -> Any:
-    with one_blas_thread():  # the library warns of more than one
-        from implicit.cpu.als import AlternatingLeastSquares
+    from implicit.cpu.als import AlternatingLeastSquares  # first: it brings a BLAS of its own, which a limit has to know
 
+    with one_blas_thread():  # the library warns of more than one
         return AlternatingLeastSquares(
             factors=factors, regularization=regularisation, alpha=alpha, iterations=iterations, num_threads=1, random_state=42
         )
