@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import lightgbm
 import numpy as np
@@ -14,27 +14,30 @@ from endcap.errors import RegistryError
 from endcap.models.history import Floats, HistoryBatch, Ints
 from endcap.models.ranking_features import FEATURES
 
+_BETWEEN = "\n\f\n"  # groups of a text
+
 
 class Ranker:
-    """Trees over FEATURES. The same pairs get the same scores in any order and company."""
+    """Groups of trees over FEATURES, grown apart and averaged. The same pairs get the same scores in any order and company."""
 
-    def __init__(self, booster: lightgbm.Booster) -> None:
-        self._booster = booster
+    def __init__(self, boosters: Sequence[lightgbm.Booster]) -> None:
+        self._boosters = tuple(boosters)
 
     def score(self, features: Floats) -> Floats:
         """(P,) float32 of (P, len(FEATURES)): the higher, the sooner shown; only differences within a shopper mean anything."""
         if not len(features):
             return np.zeros(0, np.float32)
-        return np.asarray(self._booster.predict(features, num_threads=1), np.float32)
+        scores = [np.asarray(booster.predict(features, num_threads=1)) for booster in self._boosters]
+        return np.asarray(np.mean(scores, axis=0), np.float32)
 
     def gains(self) -> dict[str, float]:
         """The share of each feature in what all splits gained, by name."""
-        gain = self._booster.feature_importance("gain")
+        gain = np.sum([booster.feature_importance("gain") for booster in self._boosters], axis=0)
         return dict(zip(FEATURES, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
 
     def to_text(self) -> str:
-        """LightGBM's text format; the same trees give the same text."""
-        return str(self._booster.model_to_string())
+        """LightGBM's text format, group after group; the same trees give the same text."""
+        return _BETWEEN.join(str(booster.model_to_string()) for booster in self._boosters)
 
     @classmethod
     def from_text(cls, text: str) -> Ranker:
@@ -43,24 +46,28 @@ class Ranker:
         Raises:
             RegistryError: not such a text, or made for other features than this version computes.
         """
-        try:
-            booster = lightgbm.Booster(model_str=text)
-        except lightgbm.basic.LightGBMError as error:
-            raise RegistryError(
-                f"cannot be read as trees ({error})",
-                field="ranker",
-                value=text[:40],
-                action="Download the version again, or train a new one.",
-            ) from error
-        names = tuple(booster.feature_name())
-        if names != FEATURES:
-            raise RegistryError(
-                "the ranker was made for other features",
-                field="ranker",
-                value=sorted(set(names) ^ set(FEATURES)),
-                action="Train the model again with this version of Endcap.",
-            )
-        return cls(booster)
+        return cls([_read(part) for part in text.split(_BETWEEN)])
+
+
+def _read(text: str) -> lightgbm.Booster:
+    try:
+        booster = lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise RegistryError(
+            f"cannot be read as trees ({error})",
+            field="ranker",
+            value=text[:40],
+            action="Download the version again, or train a new one.",
+        ) from error
+    names = tuple(booster.feature_name())
+    if names != FEATURES:
+        raise RegistryError(
+            "the ranker was made for other features",
+            field="ranker",
+            value=sorted(set(names) ^ set(FEATURES)),
+            action="Train the model again with this version of Endcap.",
+        )
+    return booster
 
 
 def candidates(batch: HistoryBatch, dense: Iterable[Floats], items: int, top: int) -> tuple[Ints, Ints]:

@@ -35,8 +35,9 @@ class RankingOptions:
     max_cases: int = 13_000  # a shopper in a period is a case
     top: int = 60  # candidates of each dense signal
     others: float = 0.5  # share of a case's candidates that the shopper neither touched nor took that is learnt from
-    rounds: int = 150
-    learning_rate: float = 0.07
+    groups: int = 3  # of trees, grown with other seeds and averaged
+    rounds: int = 100  # trees a group
+    learning_rate: float = 0.1
     leaves: int = 31
     truncation: int = 20  # pairs of items count that would put one of them among the first so many
     seed: int = 42
@@ -83,7 +84,7 @@ def learn_ranker(
     if positives < MIN_POSITIVES:
         logger.warning("no_ranker", extra={"weeks": len(starts), "positives": positives, "needed": MIN_POSITIVES})
         return None
-    return Ranker(grow_trees(tables, options))
+    return Ranker(grow_trees(tables, options, progress))
 
 
 def period_starts(known: Interactions, until: datetime, max_weeks: int) -> list[datetime]:
@@ -151,8 +152,8 @@ def batch_of(known: Interactions, users: Ints, now: datetime) -> HistoryBatch:
     )  # fmt: skip
 
 
-def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster:
-    """LambdaMART over all cases."""
+def grow_trees(tables: list[Cases], options: RankingOptions, progress: Progress = silent) -> list[lightgbm.Booster]:
+    """LambdaMART over all cases, once a group."""
     cases = join(tables)
     settings = {
         "objective": "lambdarank",
@@ -167,7 +168,6 @@ def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster
         "lambda_l2": 10.0,
         "max_bin": 63,
         "num_threads": 1,  # several round sums otherwise
-        "seed": options.seed,
         "deterministic": True,
         "force_col_wise": True,
         "verbose": -1,
@@ -175,7 +175,11 @@ def grow_trees(tables: list[Cases], options: RankingOptions) -> lightgbm.Booster
     data = lightgbm.Dataset(
         cases.features, cases.taken.astype(np.int8), group=cases.sizes, feature_name=list(FEATURES), params=settings
     )
-    return lightgbm.train(settings, data, options.rounds)
+    boosters = []
+    for group in range(options.groups):
+        boosters.append(lightgbm.train(settings | {"seed": options.seed + group}, data, options.rounds))
+        progress(f"second stage, trees {group + 1}/{options.groups}")
+    return boosters
 
 
 def join(tables: list[Cases]) -> Cases:

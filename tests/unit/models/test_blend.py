@@ -31,7 +31,7 @@ def model() -> BlendedRecommender:
 def ranked() -> BlendedRecommender:
     """With a second stage whose trees say something of any pair, and a mix of both stages."""
     found = tiny_model()
-    found.ranker, found.mix = Ranker(grown(splits_on="item_taken", scale=70.0)), (0.5, 2.0)
+    found.ranker, found.mix = Ranker([grown(splits_on="item_taken", scale=70.0)]), (0.5, 2.0)
     return found
 
 

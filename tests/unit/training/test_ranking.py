@@ -52,6 +52,14 @@ def test_the_same_past_gives_the_same_text(interactions: Interactions) -> None:
     assert other.to_text() != texts[0]
 
 
+def test_groups_of_trees_differ(interactions: Interactions) -> None:
+    several, one = (learn_ranker(interactions, NOW, dataclasses.replace(OPTIONS, groups=groups)) for groups in (2, 1))
+    assert several is not None
+    assert one is not None
+    first, second = several.to_text().split("\n\f\n")
+    assert first == one.to_text() != second
+
+
 def test_nothing_after_until_is_learnt(interactions: Interactions) -> None:
     events = tiny_events(shoppers=100)
     later = events.assign(time=events["time"] + pd.Timedelta(days=40), event_id="late" + events["event_id"])
