@@ -7,7 +7,6 @@ event before `until` and none after.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,6 +27,7 @@ from endcap.models.sequential import SequenceModel, SequenceShape
 from endcap.progress import Progress, silent
 from endcap.training.absorb import absorb, finish, questions_from
 from endcap.training.behaviour.days import LearntBehaviour, ShownDays, learn_behaviour
+from endcap.training.beside import beside
 from endcap.training.blending import HOLDS, choose_hold, choose_mix, learn_weights, stand
 from endcap.training.counting import count, recount
 from endcap.training.examples import Example, make_examples, pack
@@ -90,8 +90,8 @@ def fit_full(
     held_out = questions_from(within, cut, known)
     newest = weeks(cut, until, options.horizon_days)[-1][0] if absorb_validation else cut
     curve = Curve()
-    with ThreadPoolExecutor(1, "second-stage") as beside:  # it needs nothing of the network
-        ranker = beside.submit(learn_ranker, interactions, newest, RankingOptions(seed=options.seed), progress)
+    grow = partial(learn_ranker, interactions, newest, RankingOptions(seed=options.seed))  # it needs nothing of the network
+    with beside("second-stage", grow, progress) as ranker:
         if len(before.question_at):
             curve = train(
                 network, before, np.arange(len(before.question_at)), options.schedule(),
@@ -102,7 +102,7 @@ def fit_full(
         interactions.target_types, newcomers=options.newcomers,
     )  # fmt: skip
 
-    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, ranker.result)
+    validation = learn_blend(model, interactions, cut, until, options, FULL_HOLD, ranker)
     if not absorb_validation:
         finish(model, cut)
         return Fitted(model, curve, validation)

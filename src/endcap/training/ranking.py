@@ -24,6 +24,7 @@ PERIOD_DAYS = 7
 EARLIER_DAYS = 28  # of history before the first period
 MIN_POSITIVES = 200
 COUNTING_COST = 2_000_000_000_000  # columns³ of EASE in all
+TELL_TREES = 25  # from line to line of progress
 BATCH_NUMBERS = 4_000_000  # shoppers × items that are held at once
 
 
@@ -177,8 +178,12 @@ def grow_trees(tables: list[Cases], options: RankingOptions, progress: Progress 
     )
     boosters = []
     for group in range(options.groups):
-        boosters.append(lightgbm.train(settings | {"seed": options.seed + group}, data, options.rounds))
-        progress(f"second stage, trees {group + 1}/{options.groups}")
+
+        def tell(so_far: lightgbm.callback.CallbackEnv, before: int = group * options.rounds) -> None:
+            if (done := before + so_far.iteration + 1) % TELL_TREES == 0:
+                progress(f"second stage, tree {done}/{options.groups * options.rounds}")
+
+        boosters.append(lightgbm.train(settings | {"seed": options.seed + group}, data, options.rounds, callbacks=[tell]))
     return boosters
 
 

@@ -52,6 +52,12 @@ def test_the_same_past_gives_the_same_text(interactions: Interactions) -> None:
     assert other.to_text() != texts[0]
 
 
+def test_progress_names_periods_and_trees(interactions: Interactions) -> None:
+    lines: list[str] = []
+    learn_ranker(interactions, NOW, dataclasses.replace(OPTIONS, groups=2, rounds=30), lines.append)
+    assert [line.split(":")[0] for line in lines] == ["week 1/1", "second stage, tree 25/60", "second stage, tree 50/60"]
+
+
 def test_groups_of_trees_differ(interactions: Interactions) -> None:
     several, one = (learn_ranker(interactions, NOW, dataclasses.replace(OPTIONS, groups=groups)) for groups in (2, 1))
     assert several is not None
