@@ -162,10 +162,12 @@ def shares_below(values_I: npt.NDArray[np.floating]) -> Floats:
 
 def reduce(vectors_ID: npt.NDArray[np.float32]) -> Floats:
     """(I, E) the ITEM_DIMS widest directions (PCA) of unit vectors, scaled so that a row's mean square length is 1."""
+    if not vectors_ID.size:
+        return np.zeros((len(vectors_ID), 0))
     unit = vectors_ID / np.maximum(np.linalg.norm(vectors_ID, axis=1, keepdims=True), 1e-9)
-    centred = (unit - unit.mean(axis=0)).astype(np.float64) if len(unit) else unit.astype(np.float64)
+    centred = (unit - unit.mean(axis=0)).astype(np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)
     wide = directions[:, ::-1][:, :ITEM_DIMS]
     wide = wide * np.sign(wide[np.abs(wide).argmax(axis=0), np.arange(wide.shape[1])])  # the same sign everywhere
     reduced = centred @ wide
-    return np.asarray(reduced / max(float(np.sqrt(np.square(reduced).sum(axis=1).mean())) if len(reduced) else 0.0, 1e-9))
+    return np.asarray(reduced / max(float(np.sqrt(np.square(reduced).sum(axis=1).mean())), 1e-9))
