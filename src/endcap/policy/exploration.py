@@ -37,10 +37,12 @@ class Explored:
 
     def drawing(self, behind: Behind) -> Drawing:
         """Fills places; `behind` goes on after the head."""
-        scores_H = self._scores()
-        places_H = np.ones(len(self.head), np.int64)  # more of the same for all: who is best does not hang on the place
-        known_HD = self._features(np.array(self.head, np.int64), scores_H, places_H)
-        return Drawing(self.head, self.exploration.policy.weigh(scores_H, known_HD), behind, self.exploration.random)
+        chances = self.exploration.policy.weigh(self._scores(), self.known())
+        return Drawing(self.head, chances, behind, self.exploration.random)
+
+    def known(self) -> Floats:
+        """(H, D) what is known of the head, as if for the first place: which place it is adds the same to all."""
+        return self._features(np.array(self.head, np.int64), self._scores(), np.ones(len(self.head), np.int64))
 
     def note(self, items: Sequence[int]) -> list[npt.NDArray[np.float32] | None]:
         """What was known of the items of a slate, each at its place (from 1); None of each where nobody learns."""
