@@ -101,7 +101,8 @@ def _statistics(feature_set: str, raw: Mapping[str, Any]) -> Statistics:
     whole = found.xx.shape == (count, count) and found.xr.shape == (count,)
     if not whole or not np.isfinite([found.xx.sum(), found.xr.sum(), found.rr, found.rows]).all():
         raise _refused(f"sets.{feature_set}", "sums that are not numbers, or not as many as features")
-    if (found.xx.diagonal() < 0).any() or not np.allclose(found.xx, found.xx.T) or found.rows < 0 or found.rr < 0:
+    spread = np.linalg.eigvalsh(found.xx)
+    if not np.allclose(found.xx, found.xx.T) or spread[0] < -1e-6 * max(spread[-1], 1) or found.rows < 0 or found.rr < 0:
         raise _refused(f"sets.{feature_set}", "sums that no rows have")
     return found
 

@@ -75,9 +75,9 @@ def test_a_foreign_state_is_refused_by_name(change: dict[str, object], where: st
         read_state(json.dumps(raw))
 
 
-@pytest.mark.parametrize(("row", "column", "value"), [(0, 0, float("nan")), (1, 1, -1.0), (0, 3, 9e9)])
+@pytest.mark.parametrize(("row", "column", "value"), [(0, 0, float("nan")), (1, 1, -1.0), (0, 3, 9e9), (4, 4, 1e-9)])
 def test_sums_that_no_rows_have_are_refused(row: int, column: int, value: float) -> None:
-    state = learnt()
+    state = learnt(60)
     state.sets["linear-1"].xx[row, column] = value
     with pytest.raises(InputError, match=r"sets\.linear-1: "):
         read_state(state.to_text())
