@@ -77,19 +77,21 @@ class Drawing:
 
     def __init__(self, head_H: Sequence[int], chances: Chances, behind: Behind, random: np.random.Generator) -> None:
         self._head, self._chances, self._behind, self._random = head_H, chances, behind, random
-        self._open_H = np.ones(len(head_H), np.bool_)
+        self._open = list(range(len(head_H)))  # places of the head
 
     def next(self, allowed: Allowed) -> Drawn | None:
         """The item of a place, and the chances of all that could have come; None when nothing is allowed.
 
         What is not allowed once never is again.
         """
-        for place in np.flatnonzero(self._open_H).tolist():
-            self._open_H[place] = allowed(self._head[place])
-        if not self._open_H.any():
+        self._open = [place for place in self._open if allowed(self._head[place])]
+        if not self._open:
             return self._behind.next(allowed)
-        chances_H = self._chances(self._open_H)
-        places = np.flatnonzero(chances_H > 0)  # nothing without a chance is drawn, however sums are rounded
-        upto = np.cumsum(chances_H[places])
-        drawn = places[min(int(np.searchsorted(upto, self._random.random() * upto[-1], side="right")), len(places) - 1)]
-        return self._head[drawn], {self._head[place]: float(chances_H[place]) for place in places.tolist()}
+        open_H = np.zeros(len(self._head), np.bool_)
+        open_H[self._open] = True
+        chances_H = self._chances(open_H)
+        places = np.flatnonzero(chances_H)  # nothing without a chance is drawn, however sums are rounded
+        upto = chances_H[places].cumsum()
+        drawn = min(int(upto.searchsorted(self._random.random() * upto[-1], side="right")), len(places) - 1)
+        items = [self._head[place] for place in places.tolist()]
+        return items[drawn], dict(zip(items, chances_H[places].tolist(), strict=True))

@@ -126,7 +126,7 @@ class _Caps:
         self._taken: dict[tuple[int, str], int] = {}
 
     def fits(self, item: int) -> bool:
-        return all(self._taken.get(key, 0) < self._rules[key[0]][0].items for key in self._keys(item))
+        return not self._rules or all(self._taken.get(key, 0) < self._rules[key[0]][0].items for key in self._keys(item))
 
     def take(self, item: int) -> bool:
         """Whether it fits, and if so, count it."""
