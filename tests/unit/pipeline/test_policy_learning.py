@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,8 +38,8 @@ def vector(number: int) -> np.ndarray:
 class Log:
     """An event log whose rows are written at the moments that a test says."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.log, self.folder = PolicyLog(settings.event_log_url), settings.paths.policies
+    def __init__(self, settings: Settings, url: str = "") -> None:
+        self.log, self.folder = PolicyLog(url or settings.event_log_url), settings.paths.policies
         self.log.create()
         self.engine = self.log._engine
 
@@ -79,9 +80,12 @@ class Log:
         assert known.rr == pytest.approx(float(earned @ earned))
 
 
-@pytest.fixture
-def shop(settings: Settings) -> Log:
-    return Log(settings)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def shop(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Log]:
+    """On either database."""
+    shop = Log(settings, str(request.getfixturevalue("postgres_url")) if request.param == "postgres" else "")
+    yield shop
+    shop.log.close()
 
 
 def test_a_shown_item_is_learnt_with_all_that_it_earned_once_its_time_is_over(shop: Log) -> None:
@@ -208,14 +212,13 @@ def test_rows_of_another_version_are_told_and_left_out(shop: Log) -> None:
     shop.expect({1: 0.0})
 
 
-def test_an_older_log_gets_its_columns(settings: Settings) -> None:
-    log = PolicyLog(settings.event_log_url)
-    log.create()
-    with log._engine.begin() as connection:
+def test_an_older_log_gets_its_columns(shop: Log) -> None:
+    with shop.engine.begin() as connection:
         connection.exec_driver_sql("DROP INDEX exposures_by_logging")
         for name in ("logged_at", "feature_set", "features"):
             connection.exec_driver_sql(f"ALTER TABLE exposures DROP COLUMN {name}")
-    shop = Log(settings)
+    shop.log.create()
+    shop.log.create()
     shop.show(1)
     assert shop.learn(T0 + 30 * HOUR).learnt == 1
 
