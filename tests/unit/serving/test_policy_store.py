@@ -22,8 +22,10 @@ from endcap.exploring import Policies
 from endcap.pipeline.policy_learning import learn_due
 from endcap.policy import state_files
 from endcap.policy.features import names_of
+from endcap.policy.state import State
 from endcap.serving.app import create_app
-from endcap.serving.policy_store import policy_of
+from endcap.serving.metrics import Metrics
+from endcap.serving.policy_store import PolicyStore, policy_of
 from endcap.serving.service import Service
 
 WARM = {"name": "warm", "kind": "softmax", "temperature": 1.0}
@@ -229,6 +231,16 @@ def test_a_bad_state_is_refused_by_name_and_the_last_good_one_stays(open_shop: O
     assert shop.ask()["policy"] == good
     assert "all states are gone" in shop.client.get("/readyz").json()["degraded"][0]
     assert state_files.names(folder) == []
+
+
+def test_a_new_state_is_seen_by_itself(tmp_path: Path) -> None:
+    store = PolicyStore(Policies.model_validate(everybody("learner", LEARNER)), tmp_path, Metrics(), reload_seconds=0.01)
+    store.start()
+    assert store.current.name is None
+    name = state_files.save(tmp_path, State("click 1"), keep=2)
+    wait_for(lambda: store.current.name == name)
+    store.stop()
+    assert not store._thread.is_alive()
 
 
 def test_without_a_model_the_fallback_is_no_policy(open_shop: Open) -> None:
