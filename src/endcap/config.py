@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from endcap.errors import ConfigError
+from endcap.exploring import Policies
 from endcap.search_space import Tune, check_space
 from endcap.sections import (
     Adapt,
@@ -55,6 +56,7 @@ class Params(Section):
     gates: Gates
     canary: Canary | None = None  # code trees from before it have no such section
     serving: Serving
+    policies: Policies = Policies()  # code trees from before it have no such section
     monitoring: Monitoring
 
     def digest(self) -> str:
@@ -171,6 +173,7 @@ class Home:
         self.tuning = root / "tuning"  # one folder a study
         self.reports = root / "reports"  # HTML pages: data docs, scorecards, drift; served by Airflow under /endcap/reports
         self.models = root / "models"  # registry downloads, by version
+        self.policies = root / "policies"  # versions of what policies have learnt
         self.secrets = root / "secrets"
         self.logs = root / "logs"
         self.demo = root / "demo"

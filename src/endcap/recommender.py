@@ -5,9 +5,10 @@ Pure: a model, an item table and a request in; a slate out. No HTTP, no database
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +16,16 @@ import numpy.typing as npt
 
 from endcap.contracts import EventType
 from endcap.models.history import Floats, History
+from endcap.policy.exploration import Exploration, Explored
+from endcap.policy.features import Occasion
 from endcap.ranking.business_rules import NO_RULES, Rules
 from endcap.ranking.diversity import diversify
 from endcap.ranking.explanation import Reason, explain
 from endcap.ranking.items import Filters, ItemTable
-from endcap.ranking.placing import Placed, Shelf
+from endcap.ranking.placing import Chooser, InOrder, Placed, Shelf
 
 GREEDY = "greedy"  # the policy that shows the best first; deterministic, so every propensity is 1
+_LOOKS = (EventType.CLICK, EventType.VIEW, EventType.CART)
 _HEAD_PER_PLACE = 5  # candidates that are sorted for each place at once
 
 
@@ -59,6 +63,7 @@ class Request:
     explain: bool = False
     rules: Rules = NO_RULES  # of the shelf
     shows: Mapping[str, int] = field(default_factory=dict)  # promotion → how often this slate may still lift its items
+    exploration: Exploration | None = None  # None: greedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,10 @@ class Recommendation:
     item_id: str
     rank: int  # 1 is first
     score: float
-    propensity: float  # the probability with which the policy put it there
+    propensity: float  # the probability with which policy and rules put it there, given what stands above
     reasons: tuple[Reason, ...] = ()
     rule: str = ""  # of the shelf, which put it there: pinned | promoted:NAME; "": the model did
+    features: Floats | None = field(default=None, compare=False)  # what policies learn from; None: they do not
 
 
 class Recommender:
@@ -91,13 +97,16 @@ class Recommender:
             return []
         scores_I = self.rank(request)
         order = self.rerank(candidates_C, scores_I, request)
-        slate = self.choose(order, candidates_C, scores_I, request)
+        explored = self.explore(order, scores_I, request)
+        chooser = InOrder(order) if explored is None else explored.drawing(InOrder(order))
+        slate = self.choose(chooser, candidates_C, scores_I, request)
         reasons = self.explain(slate, request)
+        known = explored.note([place.item for place in slate]) if explored else [None] * len(slate)
         return [
             Recommendation(
-                self.items.item_ids[place.item], rank, float(scores_I[place.item]), place.propensity, why, place.rule
+                self.items.item_ids[place.item], rank, float(scores_I[place.item]), place.propensity, why, place.rule, features
             )
-            for rank, (place, why) in enumerate(zip(slate, reasons, strict=True), start=1)
+            for rank, (place, why, features) in enumerate(zip(slate, reasons, known, strict=True), start=1)
         ]
 
     def shelf(self, rules: Rules) -> Shelf:
@@ -139,12 +148,20 @@ class Recommender:
         if head < len(candidates_C):
             yield from candidates_C[_best(scores_I[candidates_C], len(candidates_C))[head:]].tolist()
 
-    def choose(
-        self, order: Iterable[int], candidates_C: npt.NDArray[np.int64], scores_I: Floats, request: Request
-    ) -> list[Placed]:
-        """Who takes each place. Greedy: the first of the order, but for what rules put there, and all of it with certainty."""
+    def explore(self, order: Iterator[int], scores_I: Floats, request: Request) -> Explored | None:
+        """Takes from the order the head that a policy draws from; None: the request is greedy."""
+        if request.exploration is None:
+            return None
+        head_H = list(islice(order, request.exploration.head))
+        bought = _items_of(request.history, EventType.PURCHASE)
+        seen = {item for kind in _LOOKS for item in _items_of(request.history, kind)} - bought
+        of_items = (frozenset(self.items.positions(some)) for some in (bought, seen))
+        return Explored(request.exploration, head_H, scores_I, Occasion(request.now.timestamp(), request.surface, *of_items))
+
+    def choose(self, chooser: Chooser, candidates_C: npt.NDArray[np.int64], scores_I: Floats, request: Request) -> list[Placed]:
+        """Who takes each place: what rules put there, else who is chosen among those that rules allow."""
         shelf = self.shelf(request.rules)
-        return shelf.fill(order, candidates_C, scores_I, request.k, request.surface, request.now, request.shows)
+        return shelf.fill(chooser, candidates_C, scores_I, request.k, request.surface, request.now, request.shows)
 
     def explain(self, slate: Sequence[Placed], request: Request) -> list[tuple[Reason, ...]]:
         """For each place the reasons a shopper would understand; empty unless asked for."""

@@ -144,3 +144,43 @@ def test_a_file_from_before_the_canary_can_be_read(tmp_path: Path) -> None:
     del raw["canary"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     assert load_params(tmp_path / "params.yaml").canary is None
+
+
+WARM = {"name": "warm", "kind": "softmax"}
+
+
+@pytest.mark.parametrize(
+    ("policies", "told"),
+    [
+        ({"defind": []}, r"policies\.defind: unknown key.*Did you mean `defined`"),
+        ({"defined": [WARM | {"temprature": 1.0}]}, r"temprature: unknown key.*Did you mean `temperature`"),
+        (
+            {"defined": [WARM | {"alpha": 1.0}]},
+            r"policies\.defined\.0: .*policy warm: softmax has no alpha.*floor",
+        ),
+        ({"defined": [WARM | {"floor": 0.0}]}, r"policies\.defined\.0\.floor"),
+        ({"defined": [WARM, WARM]}, "two policies are called warm"),
+        ({"defined": [WARM | {"name": "greedy"}]}, "cannot be called greedy"),
+        ({"defined": [WARM | {"name": "pinned"}]}, "cannot be called pinned"),
+        ({"defined": [WARM | {"name": "a@b"}]}, r"policies\.defined\.0\.name"),
+        ({"assigned": [{"shares": {"greedy": 0.9}}]}, r"policies\.assigned\.0: .*must sum to 1, not 0\.9"),
+        ({"assigned": [{"shares": {"cold": 1.0}}]}, r"assigned\.0\.shares: cold is not defined"),
+        ({"assigned": [{"surfaces": ["hom"], "shares": {"greedy": 1.0}}]}, r"policies\.assigned\.0\.surfaces"),
+        ({"rewards": {}}, r"policies\.rewards"),
+        ({"rewards": {"view": {"reward": 1, "hours": 1}}}, r"policies\.rewards\.view"),
+        ({"uniform": 1.5}, r"policies\.uniform.*got 1\.5"),
+    ],
+)
+def test_policies_that_cannot_be_meant_are_refused(tmp_path: Path, policies: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_params(write(tmp_path, {"policies": policies}))
+
+
+def test_policies_come_greedy_and_code_from_before_them_is_read(tmp_path: Path) -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    told = load_params(ROOT / "params.yaml").policies
+    assert [one.name for one in told.in_use()] == ["greedy"]
+    assert not told.learns
+    del raw["policies"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert load_params(tmp_path / "params.yaml").policies == told

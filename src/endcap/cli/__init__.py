@@ -37,6 +37,7 @@ def _register() -> None:
         demo,
         docs,
         evaluate_policy,
+        learn_policy,
         lineage,
         monitor,
         release,
@@ -47,7 +48,8 @@ def _register() -> None:
         tune,
     )
 
-    for module in (demo, stack, data, stages, tune, release, evaluate_policy, monitor, serve, rules, lineage, benchmark, docs):
+    models = (stages, tune, release, evaluate_policy, learn_policy, monitor)
+    for module in (demo, stack, data, *models, serve, rules, lineage, benchmark, docs):
         module.register(app)
 
 

@@ -70,7 +70,11 @@ exposures = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
     sa.Column("fallback", sa.Boolean, nullable=False),
     sa.Column("batch_id", sa.Text),
+    sa.Column("logged_at", sa.BigInteger),  # microseconds; null: by an older Endcap
+    sa.Column("feature_set", sa.Text),  # names of the features; null: nobody learns from the row
+    sa.Column("features", sa.LargeBinary),  # float32, little-endian
     sa.Index("exposures_by_time", "time"),
+    sa.Index("exposures_by_logging", "logged_at"),
     sa.Index("exposures_of_batch", "batch_id"),
 )
 
@@ -187,21 +191,23 @@ def create_tables(engine: sa.Engine) -> None:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7215301)")
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
-        _add_claims(connection)
+        _add_columns(connection)
         for table in metadata.sorted_tables:
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
 
 
-def _add_claims(connection: sa.Connection) -> None:
-    """The column `batch_id` of exposures, which an older log lacks."""
+def _add_columns(connection: sa.Connection) -> None:
+    """The columns of exposures that an older log lacks."""
 
-    def lacking() -> bool:
-        return "batch_id" not in {column["name"] for column in sa.inspect(connection).get_columns(exposures.name)}
+    def lacking() -> list[sa.Column[Any]]:
+        known = {column["name"] for column in sa.inspect(connection).get_columns(exposures.name)}
+        return [column for column in exposures.c if column.name not in known]
 
     if not lacking():
         return
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be about to do the same
-    if lacking():
-        connection.exec_driver_sql("ALTER TABLE exposures ADD COLUMN batch_id TEXT")
+    for column in lacking():
+        kind = column.type.compile(connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE exposures ADD COLUMN {column.name} {kind}")

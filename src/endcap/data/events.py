@@ -126,9 +126,13 @@ class EventLog:
         return self._dicts(query)[::-1]
 
     def append_exposures(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store shown items (exposure_schema); durable when it returns. A known (request_id, rank) is left as it is."""
+        """Store shown items (exposure_schema, and `features` with their `feature_set` if any); durable when it returns.
+
+        A known (request_id, rank) is left as it is.
+        """
         statement = self._insert(tables.exposures).on_conflict_do_nothing(index_elements=["request_id", "rank"])
-        values = [{**row, "time": microseconds(row["time"])} for row in rows]
+        about = {"features": None, "feature_set": None, "logged_at": microseconds(datetime.now(UTC))}
+        values = [{**about, **row, "time": microseconds(row["time"])} for row in rows]
         if not values:
             return
         with self._answering(), self._engine.begin() as connection:

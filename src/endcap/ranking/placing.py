@@ -5,10 +5,10 @@ Not here: what rules may say (business_rules.py), and how many shows a promotion
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class Placed:
 
     item: int
     rule: str = ""  # pinned | promoted:NAME
-    propensity: float = 1.0  # a rule leaves nothing to chance, nor does greedy
+    propensity: float = 1.0  # given what stands above; a pin leaves nothing to chance, nor does greedy
 
     def reasons(self) -> tuple[Reason, ...]:
         """What to tell the shopper of the rule."""
@@ -44,6 +44,33 @@ def promotion_of(rule: str) -> str | None:
     """
     kind, _, name = rule.partition(":")
     return name if kind == PROMOTED else None
+
+
+Drawn = tuple[int, Mapping[int, float]]  # an item, and the chances of all that could have come in its place
+
+
+class Chooser(Protocol):
+    """Who says, place by place, what stands where no rule does."""
+
+    def next(self, allowed: Callable[[int], bool]) -> Drawn | None:
+        """One of the items that are allowed at this place; None: there is none. What is not allowed once never is again."""
+        ...
+
+
+class InOrder:
+    """Chooses the first that is allowed, with certainty."""
+
+    def __init__(self, order: Iterable[int]) -> None:
+        self._rest = iter(order)
+        self._waiting: int | None = None
+
+    def next(self, allowed: Callable[[int], bool]) -> Drawn | None:
+        """The next item of the order; it waits while a promotion takes its place."""
+        while self._waiting is None or not allowed(self._waiting):
+            self._waiting = next(self._rest, None)
+            if self._waiting is None:
+                return None
+        return self._waiting, {self._waiting: 1.0}
 
 
 class Shelf:
@@ -65,7 +92,7 @@ class Shelf:
 
     def fill(
         self,
-        order: Iterable[int],
+        chooser: Chooser,
         candidates_C: npt.NDArray[np.int64],
         scores_I: Floats,
         k: int,
@@ -73,10 +100,10 @@ class Shelf:
         now: datetime,
         shows: Mapping[str, int],
     ) -> list[Placed]:
-        """At most k places: pins at their ranks, then promotions from theirs on, the rest in `order`.
+        """At most k places: pins at their ranks, then promotions from theirs on, the rest by `chooser`.
 
-        `candidates_C` may be shown, `order` is the model's choice among them. `shows`: what each promotion has left for this
-        slate. An item of a promotion that the model puts there by itself counts for `at_most`, and costs no show.
+        `candidates_C` may be shown; `chooser` chooses among those of them that rules allow at a place. `shows`: what each
+        promotion has left for this slate. An item of a promotion that is chosen anyway counts for `at_most`, and costs no show.
         """
         caps = _Caps([rule for rule in self.rules.at_most if rule.holds(surface, now)], self._items)
         pinned = sorted((p for p in self.rules.pinned if p.rank <= k and p.holds(surface, now)), key=lambda pin: pin.rank)
@@ -88,9 +115,7 @@ class Shelf:
                 theirs = _among(self._promoted[rule.name], candidates_C)
                 best_first = theirs[np.argsort(-scores_I[theirs], kind="stable")]
                 lifts.append(_Lift(rule, best_first.tolist(), shows[rule.name]))
-        if not (caps or pins or lifts):
-            return [Placed(item) for item in islice(order, k)]
-        return _fill(order, pins, lifts, caps, k)
+        return _fill(chooser, pins, lifts, caps, k)
 
 
 class _Caps:
@@ -100,11 +125,8 @@ class _Caps:
         self._rules = [(rule, items.brands if rule.per == "brand" else items.categories) for rule in rules]
         self._taken: dict[tuple[int, str], int] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._rules)
-
     def fits(self, item: int) -> bool:
-        return all(self._taken.get(key, 0) < self._rules[key[0]][0].items for key in self._keys(item))
+        return not self._rules or all(self._taken.get(key, 0) < self._rules[key[0]][0].items for key in self._keys(item))
 
     def take(self, item: int) -> bool:
         """Whether it fits, and if so, count it."""
@@ -143,22 +165,22 @@ class _Lift:
         self._shows -= promotion_of(placed.rule) == self.rule.name
 
 
-def _fill(order: Iterable[int], pins: Mapping[int, int], lifts: Sequence[_Lift], caps: _Caps, k: int) -> list[Placed]:
+def _fill(chooser: Chooser, pins: Mapping[int, int], lifts: Sequence[_Lift], caps: _Caps, k: int) -> list[Placed]:
     """Rank by rank; where nothing is left for one, what is pinned further down moves up."""
     places: list[Placed] = []
     taken = set(pins.values())
     for item in pins.values():
         for lift in lifts:
             lift.see(Placed(item, PINNED))
-    rest = iter(order)
-    expected = next(rest, None)  # what the model would put here
+
+    def allowed(item: int) -> bool:
+        return item not in taken and caps.fits(item)
+
     for rank in range(1, k + 1):
         if rank in pins:
             places.append(Placed(pins[rank], PINNED))
             continue
-        while expected is not None and (expected in taken or not caps.fits(expected)):
-            expected = next(rest, None)
-        placed = _who(rank, expected, lifts, taken, caps)
+        placed = _who(rank, chooser.next(allowed), lifts, taken, caps)
         if placed is None:
             continue
         caps.take(placed.item)
@@ -169,15 +191,20 @@ def _fill(order: Iterable[int], pins: Mapping[int, int], lifts: Sequence[_Lift],
     return places
 
 
-def _who(rank: int, expected: int | None, lifts: Sequence[_Lift], taken: set[int], caps: _Caps) -> Placed | None:
-    """Who takes a place that is not pinned: the first promotion that is due, unless the model chose one of its items anyway."""
+def _who(rank: int, drawn: Drawn | None, lifts: Sequence[_Lift], taken: set[int], caps: _Caps) -> Placed | None:
+    """Who takes a place that is not pinned: the first promotion that is due, unless one of its items was drawn anyway.
+
+    So the item that is lifted comes by its own chance, and by that of all that is not of the promotion.
+    """
+    item, chances = drawn or (None, {})
     for lift in lifts:
         lifted = lift.next(rank, taken, caps)
         if lifted is not None:
-            if expected is not None and lift.holds(expected):
-                break
-            return Placed(lifted, f"{PROMOTED}:{lift.rule.name}")
-    return None if expected is None else Placed(expected)
+            others = 1 - sum(chance for one, chance in chances.items() if lift.holds(one))
+            if item is None or not lift.holds(item):
+                return Placed(lifted, f"{PROMOTED}:{lift.rule.name}", min(chances.get(lifted, 0.0) + others, 1.0))
+            return Placed(item, "", min(chances[item] + others, 1.0) if item == lifted else chances[item])
+    return None if item is None else Placed(item, "", chances[item])
 
 
 def _meant(rule: Selection, items: ItemTable) -> npt.NDArray[np.int64]:

@@ -27,6 +27,7 @@ from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ModelStore
 from endcap.serving.plausible_time import require_plausible
+from endcap.serving.policy_store import PolicyStore
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import RecommendationAnswer, RecommendationRequest, ShownItem, ShownReason
 
@@ -37,7 +38,9 @@ NO_MODEL = "none"  # the model version in exposures of answers that no model gav
 @dataclass(frozen=True, slots=True)
 class _Slate:
     shown: Sequence[Recommendation]
-    policy: str
+    policy: str  # its name
+    label: str  # its name and version, as the exposure log has it
+    feature_set: str | None  # of what policies learn from
     model_version: str | None
     reason: str | None  # why it is a fallback; None: it is not
 
@@ -52,6 +55,7 @@ class Answers:
         watch: LogWatch,
         models: ModelStore,
         rules: RulesStore,
+        policies: PolicyStore,
         popular: Fallback,
         exposures: ExposureLog,
         metrics: Metrics,
@@ -59,7 +63,8 @@ class Answers:
         clock_skew: timedelta,
     ) -> None:
         self._params, self._event_log, self._watch, self._models = params, event_log, watch, models
-        self._rules, self._popular, self._exposures, self._metrics = rules, popular, exposures, metrics
+        self._rules, self._policies, self._popular, self._exposures = rules, policies, popular, exposures
+        self._metrics = metrics
         self._key = key
         self._clock_skew = clock_skew  # how far ahead of this clock a request may speak
 
@@ -76,14 +81,14 @@ class Answers:
         user_id = pseudonymise(body.user_id, self._key) if body.user_id else None
         past, away = self._past(user_id, now)
         request = self._request(body, past, now)
-        slate = self._under_rules(request, away)
         request_id = f"req-{uuid.uuid4().hex}"
+        slate = self._under_rules(request, user_id, request_id, away)
         reason = self._expose(slate, request_id, user_id, request) or slate.reason
         self._count(slate, body.surface, reason)
         return RecommendationAnswer(
             request_id=request_id,
             model_version=slate.model_version,
-            policy=slate.policy,
+            policy=slate.label,
             fallback=reason is not None,
             fallback_reason=reason,
             items=[_shown(place, body.explain) for place in slate.shown],
@@ -121,30 +126,33 @@ class Answers:
         history = what_is_known(past, session, now)
         return Request(history, now, body.surface.value, body.k, filters, hidden, body.diversity, body.explain)
 
-    def _under_rules(self, request: Request, log_away: bool) -> _Slate:
+    def _under_rules(self, request: Request, user_id: str | None, request_id: str, log_away: bool) -> _Slate:
         rules, shows = self._rules.lend(request.surface, request.now)
         used: Counter[str] = Counter()
         try:
-            slate = self._choose(replace(request, rules=rules, shows=shows), log_away)
+            slate = self._choose(replace(request, rules=rules, shows=shows), user_id, request_id, log_away)
             used.update(name for place in slate.shown if (name := promotion_of(place.rule)))
         finally:
             self._rules.settle(shows, used)
         return slate
 
-    def _choose(self, request: Request, log_away: bool) -> _Slate:
+    def _choose(self, request: Request, user_id: str | None, request_id: str, log_away: bool) -> _Slate:
         served = self._models.current  # read once: the whole answer is of this model
-        if served is not None:
-            try:
-                shown = self._timed(served.recommender, request)
-            except Exception:  # a model may break on one shopper; they still see a shelf, and the log has the cause
-                log.exception("model failed", extra={"model_version": served.version.version})
-                return self._popularity(request, "model_failed")
-            return _Slate(shown, GREEDY, served.version.version, "event_log_away" if log_away else None)
-        return self._popularity(request, "no_model")
+        if served is None:
+            return self._popularity(request, "no_model")
+        try:
+            exploring = self._policies.explore(served, request.surface, user_id or request_id, request_id)
+            shown = self._timed(served.recommender, replace(request, exploration=exploring))
+        except Exception:  # a model may break on one shopper; they still see a shelf, and the log has the cause
+            log.exception("model failed", extra={"model_version": served.version.version})
+            return self._popularity(request, "model_failed")
+        policy = (GREEDY, GREEDY) if exploring is None else (exploring.policy.name, exploring.policy.label)
+        feature_set = exploring.facts.feature_set if exploring and exploring.facts else None
+        return _Slate(shown, *policy, feature_set, served.version.version, "event_log_away" if log_away else None)
 
     def _popularity(self, request: Request, reason: str) -> _Slate:
         shown = self._timed(self._popular.recommender(request.now), request)
-        return _Slate(shown, fallback.POLICY, None, reason)
+        return _Slate(shown, fallback.POLICY, fallback.POLICY, None, None, reason)
 
     def _timed(self, recommender: Recommender, request: Request) -> list[Recommendation]:
         with self._metrics.score_seconds.time():
@@ -158,9 +166,10 @@ class Answers:
             user_id=user_id,
             surface=request.surface,
             time=request.now,
-            policy=slate.policy,
+            policy=slate.label,
             model_version=slate.model_version or NO_MODEL,
             fallback=slate.reason is not None,
+            feature_set=slate.feature_set,
         )
         outcome, reason = "logged", None
         try:

@@ -87,8 +87,9 @@ def rows_of(
     policy: str,
     model_version: str,
     fallback: bool,
+    feature_set: str | None = None,
 ) -> Rows:
-    """One row (exposure_schema) for each shown item; `user_id` is a pseudonym.
+    """One row (exposure_schema, and what policies learn from) for each shown item; `user_id` is a pseudonym.
 
     The policy of a place that a rule of the shelf gave is that rule: pinned or promoted:NAME.
     """
@@ -108,6 +109,8 @@ def rows_of(
             "score": shown.score,
             "propensity": shown.propensity,
             "policy": shown.rule or policy,
+            "feature_set": feature_set,
+            "features": None if shown.features is None else shown.features.astype("<f4").tobytes(),
         }
         for shown in slate
     ]

@@ -31,6 +31,10 @@ class Metrics:
         self.rules_current = self._gauge("endcap_rules_current", "1 when the rules in force are those of the file.")
         self.rules_refused = self._counter("endcap_rules_refused", "Rules refused at a reload, once a reason.")
         self.promotion_shows = self._counter("endcap_promotion_shows", "Places that a promotion took.", "promotion")
+        self.policy_state_current = self._gauge(
+            "endcap_policy_state_current", "1 when the newest state of what policies learnt is in force."
+        )
+        self.policy_state_refused = self._counter("endcap_policy_state_refused", "States of policies refused, once a reason.")
         self.event_log_up = self._gauge("endcap_event_log_up", "1 when the event log answered last time.")
 
     def render(self) -> bytes:

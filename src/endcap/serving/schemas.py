@@ -121,7 +121,9 @@ class ShownItem(BaseModel):
     item_id: str = Field(examples=["84077"])
     rank: int = Field(description="1 is first.", examples=[1])
     score: float = Field(description="The model's score; comparable within this answer only.", examples=[2.31])
-    propensity: float = Field(description="Probability with which the policy put the item here.", examples=[1.0])
+    propensity: float = Field(
+        description="Probability with which the item came to stand here, given what stands above.", examples=[1.0]
+    )
     reasons: list[ShownReason] | None = Field(None, description="Only when asked for with `explain`.")
 
 
@@ -130,7 +132,10 @@ class RecommendationAnswer(BaseModel):
 
     request_id: str = Field(examples=["req-6f1c2f0e8f4b4d8d9f3a5f0c1b2a3d4e"])
     model_version: str | None = Field(description="The model that answered; null when none could.", examples=["3"])
-    policy: str = Field(description="How places were filled.", examples=["greedy"])
+    policy: str = Field(
+        description="How places were filled: greedy, uniform, or name and version of a policy that explores.",
+        examples=["greedy"],
+    )
     fallback: bool = Field(description="True when this answer is worse than it should be; `fallback_reason` says why.")
     fallback_reason: str | None = Field(None, description="no_model, model_failed, event_log_away or exposures_late")
     items: list[ShownItem]

@@ -25,6 +25,7 @@ from endcap.serving.fallback import Fallback
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
+from endcap.serving.policy_store import PolicyStore
 from endcap.serving.promotion_budgets import PromotionBudgets
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
@@ -66,6 +67,7 @@ class Service:
         )
         budgets = PromotionBudgets(self._event_log, self._watch, self._writing, self.metrics)
         self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds)
+        self.policies = PolicyStore(params.policies, home.policies, self.metrics, serving.reload_seconds)
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
         skew = timedelta(minutes=params.ingest.clock_skew_minutes)
         self._answers = Answers(
@@ -74,6 +76,7 @@ class Service:
             self._watch,
             self.models,
             self._rules,
+            self.policies,
             self._popular,
             self._exposures,
             self.metrics,
@@ -85,16 +88,18 @@ class Service:
         self._calls = anyio.CapacityLimiter(_CALLS_AT_ONCE)
 
     def start(self) -> None:
-        """Open the event log, take the last good model, follow registry and rules. The process answers even if none works."""
+        """Open the event log, take the last good model, follow registry, rules and states. It answers even if none works."""
         if not self._watch.ready():
             log.error("event log away at start", extra={"address": self._event_log.address})
         self.models.start()
         self._rules.start()
+        self.policies.start()
 
     def stop(self) -> None:
         """Stop following, write the exposures that wait, give back the shows that were not needed."""
         self.models.stop()
         self._rules.stop()
+        self.policies.stop()
         self._exposures.close()
         self._event_log.close()
 
@@ -150,4 +155,5 @@ class Service:
             degraded.append(f"champion {state.refused.model_version} refused: {state.refused.reason}")
         if self._rules.refused:
             degraded.append(f"rules refused, the last good ones stay: {self._rules.refused}")
+        degraded += [f"state of policies refused, the last good one stays: {reason}" for reason in self.policies.refused]
         return Readiness(ready=event_log, model_version=state.model_version, event_log=event_log, degraded=degraded)

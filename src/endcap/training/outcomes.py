@@ -7,6 +7,7 @@ The behaviour head learns by it, and monitoring counts the online quality by it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -59,12 +60,17 @@ def settle(exposures: Any, events: Any, attribution: timedelta, until: datetime)
     acts = acts[acts["time"] < pd.Timestamp(until)]
     if "quantity" in acts:
         acts = acts[~(acts["quantity"].astype(float) <= 0)]
-    shown["row"] = np.arange(len(shown))
-    for column, kinds in ACTS.items():
-        some = acts[acts["type"].isin([str(kind) for kind in kinds])]
-        rows = np.concatenate([_named(shown, some, attribution), _nearest(shown, some, attribution)])
-        shown[column] = np.isin(shown["row"].to_numpy(), rows)
-    return shown.drop(columns="row")
+    return shown.assign(**{column: followed(shown, acts, kinds, attribution) for column, kinds in ACTS.items()})
+
+
+def followed(
+    shown: pd.DataFrame, acts: pd.DataFrame, kinds: Collection[EventType], attribution: timedelta
+) -> npt.NDArray[np.bool_]:
+    """(N,) which shown items an event of these kinds counts for; `shown` as `settle` sorts it."""
+    rows_N = np.arange(len(shown))
+    shown = shown.assign(row=rows_N)
+    some = acts[acts["type"].isin([str(kind) for kind in kinds])]
+    return np.isin(rows_N, np.concatenate([_named(shown, some, attribution), _nearest(shown, some, attribution)]))
 
 
 def _named(shown: pd.DataFrame, acts: pd.DataFrame, attribution: timedelta) -> npt.NDArray[np.int64]:
