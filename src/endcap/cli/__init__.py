@@ -32,11 +32,13 @@ def configure(verbose: bool = typer.Option(False, "--verbose", "-v", help="Log w
 
 def _register() -> None:
     from endcap.cli import (
+        audit,
         benchmark,
         data,
         demo,
         docs,
         evaluate_policy,
+        keys,
         lineage,
         monitor,
         release,
@@ -47,7 +49,8 @@ def _register() -> None:
         tune,
     )
 
-    for module in (demo, stack, data, stages, tune, release, evaluate_policy, monitor, serve, rules, lineage, benchmark, docs):
+    models = (release, evaluate_policy, monitor, serve, rules, keys, audit, lineage)
+    for module in (demo, stack, data, stages, tune, *models, benchmark, docs):
         module.register(app)
 
 

@@ -12,8 +12,10 @@ from starlette.concurrency import run_in_threadpool
 
 from endcap import __version__
 from endcap.config import Params, Settings, load_params, load_settings
-from endcap.serving import problems
+from endcap.serving import access, problems
+from endcap.serving.access import Access
 from endcap.serving.body_limit import BodyLimit
+from endcap.serving.deadline import Deadline
 from endcap.serving.metrics import Metrics
 from endcap.serving.routes import operations, shop
 from endcap.serving.schemas import Context, Event, RecommendationRequest, SessionEvent, ShelfFilters
@@ -41,6 +43,7 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.start)
         yield
+        await service.rates.close()
         await run_in_threadpool(service.stop)
 
     app = FastAPI(
@@ -57,14 +60,16 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     problems.install(app, tuple(sorted(fields)))
     app.include_router(shop)
     app.include_router(operations)
-    _describe_events(app)
+    _describe(app, demanded=service.settings.api_keys == "required")
     app.add_middleware(BodyLimit)
-    app.add_middleware(Measured, metrics=service.metrics)
+    app.add_middleware(Deadline, seconds=service.deadline_seconds, metrics=service.metrics)
+    app.add_middleware(Access, routes=app.router.routes, ring=service.keys, rates=service.rates, metrics=service.metrics)
+    app.add_middleware(Measured, metrics=service.metrics)  # the last one added is the first to see a call
     return app
 
 
-def _describe_events(app: FastAPI) -> None:
-    """Add the Event schema, which the route reads by itself, to the API page."""
+def _describe(app: FastAPI, *, demanded: bool) -> None:
+    """Add to the API page the Event schema, which the route reads by itself, and who may use what."""
     describe = app.openapi
 
     def openapi() -> dict[str, object]:
@@ -74,6 +79,7 @@ def _describe_events(app: FastAPI) -> None:
             schema = Event.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas["Event"] = schema
+            access.describe(page, app.router.routes, demanded)
         return page
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = "1"  # what a 503 says: parts that are away are tried again every second
 SEE_DOCS = "See /docs for the fields and an example."
 
 
@@ -91,7 +92,10 @@ def install(app: FastAPI, known_fields: tuple[str, ...]) -> None:
     @app.exception_handler(EndcapError)
     async def known(_request: Request, error: EndcapError) -> JSONResponse:
         status = 503 if isinstance(error, ServiceUnavailable) else 422 if isinstance(error, InputError) else 500
-        return problem(status, error.problem, field=error.field, value=error.value, action=error.action)
+        answer = problem(status, error.problem, field=error.field, value=error.value, action=error.action)
+        if status == 503:
+            answer.headers["Retry-After"] = RETRY_SECONDS
+        return answer
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
