@@ -1,4 +1,4 @@
-"""The audit log: who changed what shoppers get or who may ask. Each entry carries the digest of the one before; none is changed.
+"""The audit log: who changed what shoppers get or who may ask. Each entry carries the digest of the one before it.
 
 Here is the chain. Not here: what an action does (promotion.py, the service's keys and rules), which calls `append` first.
 """

@@ -1,4 +1,4 @@
-"""How often one caller may call: a sliding window for each key or address, counted in Redis for all processes, else in this one.
+"""How often one caller may call: a sliding window for each key or address, counted in Redis for all processes or in this one.
 
 The counting is the library's (`limits`); here are the choice of the store and what happens while Redis is away (ADR 17).
 """

@@ -69,7 +69,8 @@ class Service:
             load=load,
         )
         budgets = PromotionBudgets(self._event_log, self._watch, self._writing, self.metrics)
-        self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds)
+        audit = AuditLog(settings.event_log_url, keys)
+        self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds, audit)
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
         skew = timedelta(minutes=params.ingest.clock_skew_minutes)
         self._answers = Answers(
@@ -85,7 +86,6 @@ class Service:
             skew,
         )
         self._door = Door(key, params.ingest.max_price, skew)
-        audit = AuditLog(settings.event_log_url, keys)
         table, snapshot = ApiKeys(settings.event_log_url, key, audit), home.secrets / SNAPSHOT
         self.keys = KeyRing(settings.api_keys, table, key, snapshot, self.metrics, serving.reload_seconds)
         self.rates = Counter(serving.rates, settings.redis_url, self.metrics)
@@ -104,9 +104,9 @@ class Service:
         """Stop following, write the exposures that wait, give back the shows that were not needed."""
         self._slates.close()
         self._calls.close()
-        self.keys.stop()
         self.models.stop()
         self._rules.stop()
+        self.keys.stop()
         self._exposures.close()
         self._event_log.close()
 
