@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from endcap.errors import RecordInvalid, ReleaseError
 from endcap.release.records import GATE, PROMOTION, now, promotion_record, to_tag, verified_gate, verified_promotion
@@ -138,7 +138,7 @@ def rollback(registry: Registry, keys: Keys, by: str, audit: AuditLog | None = N
     return registry.get(target.version)
 
 
-def _tell(audit: AuditLog | None, action: str, version: ModelVersion, by: str, **details: str | None) -> None:
+def _tell(audit: AuditLog | None, action: str, version: ModelVersion, by: str, **details: Any) -> None:
     if audit is not None:
         audit.append(action, f"model {version.version}", by.strip() or "nobody named", digest=version.digest, **details)
 

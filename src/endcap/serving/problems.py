@@ -86,6 +86,9 @@ def install(app: FastAPI, known_fields: tuple[str, ...]) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # the only one that FastAPI raises: JSON too deep, a number with too many digits
+            detail = "body: is JSON that nobody could mean: too deep, or a number with too many digits."
+            return problem(400, detail, field="body", action="Send one JSON object.")
         action = "`/` lists the routes, /docs explains them." if error.status_code in (404, 405) else ""
         return problem(error.status_code, str(error.detail), action=action)
 
