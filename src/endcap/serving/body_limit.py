@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 5_000_000
 
 
 class BodyLimit:
-    """ASGI middleware: 413 as soon as a body is announced, or turns out, to be larger than `limit` bytes; 415 for a packed one."""
+    """ASGI middleware: 413 when a body is announced, or turns out, to be larger than `limit` bytes; 415 for a packed one."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         self.app, self.limit = app, limit

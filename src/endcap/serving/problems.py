@@ -56,7 +56,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def explain(error: Any, known: tuple[str, ...] = ()) -> tuple[str, str, object, str]:
     """(field, problem, value, action) of one pydantic error; an unknown field is compared with the `known` ones."""
-    field = _sayable(".".join(str(part) for part in error["loc"] if part != "body"))
+    place = [str(part) for part in error["loc"]]
+    field = _sayable(".".join(place[1:] if place[:1] in (["body"], ["path"], ["query"]) else place))
     value = error.get("input")
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)

@@ -17,6 +17,7 @@ from endcap.serving.schemas import (
     Context,
     EventsAnswer,
     Health,
+    Identifier,
     ModelState,
     Readiness,
     RecommendationAnswer,
@@ -58,11 +59,11 @@ async def recommend(body: RecommendationRequest, request: Request) -> Recommenda
 @shop.get(
     "/items/{item_id:path}/related",
     summary="What goes with an item",
-    responses=responses(404, 422),
+    responses=responses(400, 404, 422),
     response_model=RecommendationAnswer,
 )
 async def related(
-    item_id: str, request: Request, k: Annotated[int, Query(ge=1, description="How many items.")] = 10
+    item_id: Identifier, request: Request, k: Annotated[int, Query(ge=1, description="How many items.")] = 10
 ) -> RecommendationAnswer | JSONResponse:
     """A slate for the page of one product, for a stranger: as /v1/recommendations with `context.item_id`."""
     service = _service(request)

@@ -134,6 +134,19 @@ def test_a_thousand_and_one_events_are_too_many_as_lines_and_as_an_array(client:
     answered(client, "/v1/events", "\n".join(map(json.dumps, events)).encode(), NDJSON)
 
 
+@pytest.mark.parametrize("body", [{"k": True}, {"diversity": True}, {"filters": {"price_min": True}}])
+def test_true_is_no_number(client: TestClient, body: object) -> None:
+    answered(client, "/v1/recommendations", json.dumps(body).encode())
+    answer = client.post("/v1/events", json=[event(1, price=True), event(2, quantity=False)])
+    assert [rejected["index"] for rejected in answer.json()["rejected"]] == [0, 1]
+
+
+@pytest.mark.parametrize("item_id", ["%00", "%20", "x" * 200])
+def test_an_id_that_can_be_none_is_refused_by_its_name(client: TestClient, item_id: str) -> None:
+    answer = client.get(f"/v1/items/{item_id}/related")
+    assert (answer.status_code, answer.json()["field"]) == (422, "item_id")
+
+
 def test_no_answer_ever_shows_a_trace(client: TestClient) -> None:
     app: Any = client.app
 
