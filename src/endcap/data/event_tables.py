@@ -182,6 +182,10 @@ def create_tables(engine: sa.Engine) -> None:
 def _keep_audit(connection: sa.Connection) -> None:
     """The audit log is written once: the database itself refuses to change or delete its rows."""
     if connection.dialect.name == "postgresql":
+        if connection.scalar(
+            sa.text("SELECT 1 FROM pg_trigger WHERE tgname = 'audit_kept' AND tgrelid = 'audit'\\:\\:regclass")
+        ):
+            return
         connection.exec_driver_sql(
             "CREATE OR REPLACE FUNCTION endcap_audit_kept() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$"

@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     app.include_router(operations)
     _describe(app, demanded=service.settings.api_keys == "required")
     app.add_middleware(BodyLimit)
-    app.add_middleware(Deadline, seconds=service.deadline_seconds, metrics=service.metrics)
+    app.add_middleware(Deadline, seconds=service.deadline_seconds, most=service.most_calls, metrics=service.metrics)
     app.add_middleware(Access, routes=app.router.routes, ring=service.keys, rates=service.rates, metrics=service.metrics)
     app.add_middleware(Measured, metrics=service.metrics)  # the last one added is the first to see a call
     return app

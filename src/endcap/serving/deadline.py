@@ -1,28 +1,45 @@
-"""No call takes longer than a deadline: neither one whose body drips in, nor one whose work hangs."""
+"""How long a call may take, with its body and its work, and how many may be under way: each may hold a body in memory."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from endcap.serving.access import OPEN
 from endcap.serving.problems import RETRY_SECONDS, problem
 
 if TYPE_CHECKING:
+    from starlette.responses import JSONResponse
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from endcap.serving.metrics import Metrics
 
 
 class Deadline:
-    """ASGI middleware: 408 when the body was not whole after `seconds`, 503 when the answer was not."""
+    """ASGI middleware: 408 when the body was not whole after `seconds`, 503 when the answer was not.
 
-    def __init__(self, app: ASGIApp, seconds: float, metrics: Metrics) -> None:
-        self.app, self.seconds, self.metrics = app, seconds, metrics
+    Also 503, at once, when `most` calls are under way. Health is answered in any case.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float, most: int, metrics: Metrics) -> None:
+        self.app, self.seconds, self.most, self.metrics = app, seconds, most, metrics
+        self._under_way = 0  # changed in the event loop alone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or getattr(scope.get("route"), "path", "") in OPEN:
             await self.app(scope, receive, send)
             return
+        if self._under_way >= self.most:
+            self._count(scope, "too_many")
+            await _busy(f"{self.most} calls are under way.", _NOTHING)(scope, receive, send)
+            return
+        self._under_way += 1
+        try:
+            await self._timed(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
         whole, started = False, False
 
         async def watched_receive() -> Message:
@@ -42,18 +59,28 @@ class Deadline:
         except TimeoutError:
             if not watch.expired() or started:
                 raise
-            self.metrics.shed.labels(getattr(scope.get("route"), "path", "unknown"), "deadline").inc()
+            self._count(scope, "deadline")
             reading = scope["method"] in ("POST", "PUT", "PATCH") and not whole
-            await (self._slow_body() if reading else self._slow_work())(scope, receive, send)
+            told = f"There was no answer within {self.seconds:g} s (serving.deadline_seconds)."
+            answer = _dripping(self.seconds) if reading else _busy(told, _PERHAPS)
+            await answer(scope, receive, send)
 
-    def _slow_body(self) -> ASGIApp:
-        action = "Send the body at once; nothing of this call was done."
-        answer = problem(408, f"The body was not whole after {self.seconds:g} s.", field="body", action=action)
-        answer.headers["Connection"] = "close"
-        return answer
+    def _count(self, scope: Scope, reason: str) -> None:
+        self.metrics.shed.labels(getattr(scope.get("route"), "path", "unknown"), reason).inc()
 
-    def _slow_work(self) -> ASGIApp:
-        action = "Send it again: events that were stored count once. See docs/runbooks/service-overloaded.md."
-        answer = problem(503, f"There was no answer within {self.seconds:g} s (serving.deadline_seconds).", action=action)
-        answer.headers["Retry-After"] = RETRY_SECONDS
-        return answer
+
+_NOTHING = "Wait as Retry-After says and send it again; nothing of this call was done."
+_PERHAPS = "Send it again: events that were stored count once. See docs/runbooks/service-overloaded.md."
+
+
+def _busy(told: str, action: str) -> JSONResponse:
+    answer = problem(503, told, action=action)
+    answer.headers["Retry-After"] = RETRY_SECONDS
+    return answer
+
+
+def _dripping(seconds: float) -> JSONResponse:
+    action = "Send the body at once; nothing of this call was done."
+    answer = problem(408, f"The body was not whole after {seconds:g} s.", field="body", action=action)
+    answer.headers["Connection"] = "close"
+    return answer

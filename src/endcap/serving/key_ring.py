@@ -53,6 +53,7 @@ class KeyRing:
         self.mode, self._keys, self._secret, self._snapshot = mode, keys, secret, snapshot
         self._metrics, self._reload_seconds, self._clock = metrics, reload_seconds, clock
         self._known: dict[str, ApiKey] | None = None  # None: nothing was ever read
+        self._asked = False  # whether there ever was a key: a table that was lost must not open the door
         self.current, self._made = True, False  # current: whether the table could be read last time
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="key-ring", daemon=True)
@@ -60,7 +61,7 @@ class KeyRing:
     @property
     def demanded(self) -> bool:
         """Whether a call must show a key."""
-        return self.mode == "required" or (self.mode == "auto" and bool(self._known))
+        return self.mode == "required" or (self.mode == "auto" and self._asked)
 
     def start(self) -> None:
         """Take the keys of last time, then those of now, then follow the table."""
@@ -89,8 +90,9 @@ class KeyRing:
             self._current(False)
             return
         if found != self._known:
-            self._known = found
-            self._save(list(found.values()))
+            self._take(found)
+            if found:
+                self._save(list(found.values()))
             log.info("API keys in force", extra={"valid": sum(k.state(self._clock()) == "valid" for k in found.values())})
         self._current(True)
 
@@ -127,6 +129,9 @@ class KeyRing:
                 log.exception("check of API keys failed")
                 self._current(False)
 
+    def _take(self, keys: dict[str, ApiKey]) -> None:
+        self._known, self._asked = keys, self._asked or bool(keys)
+
     def _current(self, up: bool) -> None:
         self.current = up
         self._metrics.keys_current.set(up)
@@ -145,7 +150,7 @@ class KeyRing:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error("known API keys could not be read", extra={"file": str(self._snapshot), "reason": type(error).__name__})
             return
-        self._known = {key.id: key for key in keys}
+        self._take({key.id: key for key in keys})
 
 
 def _plain(key: ApiKey) -> dict[str, str | None]:

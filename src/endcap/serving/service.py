@@ -34,6 +34,7 @@ from endcap.serving.workers import Workers
 log = logging.getLogger(__name__)
 _SLATES_AT_ONCE = 6  # threads; a model computes on one core, the others wait for the disk
 _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections an event log keeps open
+_LOOKS_AT_ONCE = 32  # pages and metrics, which need no such thread
 
 
 class Service:
@@ -51,6 +52,7 @@ class Service:
     ) -> None:
         self.settings, serving = settings, params.serving
         self.deadline_seconds = serving.deadline_seconds
+        self.most_calls = 2 * serving.max_waiting + _SLATES_AT_ONCE + _CALLS_AT_ONCE + _LOOKS_AT_ONCE
         home = settings.paths
         key = pseudonym_key(settings.pseudonym_key, home.secrets)
         keys = Keys.load(home.secrets)

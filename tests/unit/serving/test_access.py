@@ -184,6 +184,16 @@ def test_by_default_a_key_is_asked_for_once_one_exists(
         assert call(client, LOOKS[0]).status_code == 401  # ending the last key opens nothing
 
 
+def test_a_table_that_was_lost_does_not_open_the_door(settings: Settings, params: Params, shelf: Shelf, table: ApiKeys) -> None:
+    table.create(Role.READER, "grafana", "ada")
+    with TestClient(create_app(service=make_service(settings, params, shelf, mode="auto"))):
+        pass
+    for path in settings.home.glob("events.db*"):
+        path.unlink()
+    with TestClient(create_app(service=make_service(settings, params, shelf, mode="auto"))) as client:
+        assert call(client, LOOKS[0]).status_code == 401
+
+
 def test_off_is_open_and_says_so(settings: Settings, params: Params, shelf: Shelf, table: ApiKeys) -> None:
     table.create(Role.READER, "grafana", "ada")
     with TestClient(create_app(service=make_service(settings, params, shelf, mode="off"))) as client:

@@ -175,18 +175,56 @@ def test_a_body_that_drips_in_is_given_up(settings: Settings, params: Params, sh
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        scope = {
-            "type": "http", "method": "POST", "path": "/v1/events", "raw_path": b"/v1/events", "query_string": b"",
-            "headers": [(b"transfer-encoding", b"chunked")], "client": ("127.0.0.1", 1), "scheme": "http",
-            "http_version": "1.1", "root_path": "", "server": ("service", 80),
-        }  # fmt: skip
         async with app.router.lifespan_context(app):
-            await app(scope, receive, send)  # type: ignore[arg-type]
+            await app(scope(), receive, send)  # type: ignore[arg-type]
         return sent[0]["status"], sent[1]["body"]
 
     status, body = asyncio.run(ask())
     assert status == 408
     assert b"was not whole" in body
+
+
+def test_bodies_on_their_way_are_limited_too(service: Service) -> None:
+    """Each may be 5 MB: so many calls may be under way, and one more is turned away before its body is read."""
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        app: Any = client._transport.app  # type: ignore[attr-defined]
+        waiting, go_on = 0, asyncio.Event()
+
+        async def send_nothing_yet() -> None:
+            async def receive() -> dict[str, Any]:
+                nonlocal waiting
+                waiting += 1
+                await go_on.wait()
+                return {"type": "http.request", "body": b"[]", "more_body": False}
+
+            async def send(message: dict[str, Any]) -> None:
+                statuses.append(message.get("status"))
+
+            await app(scope(), receive, send)
+
+        statuses: list[int | None] = []
+        calls = [asyncio.ensure_future(send_nothing_yet()) for _ in range(service.most_calls)]
+        await until(lambda: waiting == service.most_calls)
+        refused = await client.post("/v1/events", content=b"[]")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "under way" in refused.json()["detail"]
+        assert (await client.get("/healthz")).status_code == 200
+        go_on.set()
+        await asyncio.gather(*calls)
+        assert (await client.post("/v1/events", content=b"[]")).status_code == 202
+
+    play(service, scene)
+    assert shed(service, "/v1/events", "too_many") == 1
+
+
+def scope() -> dict[str, Any]:
+    """A POST to /v1/events as a server hands it over."""
+    return {
+        "type": "http", "method": "POST", "path": "/v1/events", "raw_path": b"/v1/events", "query_string": b"",
+        "headers": [(b"transfer-encoding", b"chunked")], "client": ("127.0.0.1", 1), "scheme": "http",
+        "http_version": "1.1", "root_path": "", "server": ("service", 80),
+    }  # fmt: skip
 
 
 def test_a_full_queue_does_not_call_what_it_turns_away() -> None:
