@@ -38,15 +38,14 @@ class Verdict:
     allowed: bool
     role: str
     rate: Rate
-    remaining: int
-    reset_seconds: int  # until at least one more call is allowed
+    remaining: int | None = None  # None: not asked of Redis, since a second way there costs as much as the first
+    reset_seconds: int = 0  # until at least one more call is allowed
 
     def headers(self) -> dict[str, str]:
         """RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10; Retry-After where the call was refused."""
-        fields = {
-            "RateLimit-Policy": f'"{self.role}";q={self.rate.calls};w={self.rate.seconds}',
-            "RateLimit": f'"{self.role}";r={self.remaining};t={self.reset_seconds}',
-        }
+        fields = {"RateLimit-Policy": f'"{self.role}";q={self.rate.calls};w={self.rate.seconds}'}
+        if self.remaining is not None:
+            fields["RateLimit"] = f'"{self.role}";r={self.remaining};t={self.reset_seconds}'
         return fields if self.allowed else {**fields, "Retry-After": str(max(1, self.reset_seconds))}
 
 
@@ -74,7 +73,7 @@ class Counter:
             self._retry_at = self._clock() + _PAUSE_SECONDS  # one tries, the others go on without
             try:
                 async with asyncio.timeout(2 * _REDIS_SECONDS):
-                    verdict = await _count(self._shared, item, role, rate, caller)
+                    verdict = await _count(self._shared, item, role, rate, caller, always_told=False)
             except (StorageError, TimeoutError) as error:
                 self._is_up(False, error)
             else:
@@ -82,7 +81,7 @@ class Counter:
                 return verdict
         if self._shared is not None:
             self._metrics.rate_fallbacks.inc()
-        return await _count(self._own, item, role, rate, caller)
+        return await _count(self._own, item, role, rate, caller, always_told=True)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -96,8 +95,18 @@ class Counter:
         self._metrics.rate_store_up.set(up)
 
 
-async def _count(limiter: Any, item: RateLimitItemPerSecond, role: str, rate: Rate, caller: str) -> Verdict:
+async def _count(
+    limiter: SlidingWindowCounterRateLimiter,
+    item: RateLimitItemPerSecond,
+    role: str,
+    rate: Rate,
+    caller: str,
+    *,
+    always_told: bool,
+) -> Verdict:
     allowed = await limiter.hit(item, caller)
+    if allowed and not always_told:
+        return Verdict(allowed, role, rate)
     stats = await limiter.get_window_stats(item, caller)
     return Verdict(allowed, role, rate, int(stats.remaining), max(0, round(stats.reset_time - time.time() + 0.5)))
 
