@@ -30,6 +30,8 @@ The shop's front end asks for **slates** and says what shoppers **did**; the pla
 1. `POST /v1/recommendations` answers with items and a `request_id`, and has logged what it shows before you read it.
 2. `POST /v1/events` takes views, clicks and purchases; give the `request_id` of the slate that led to them.
 
+Where the service asks for API keys, send one as `Authorization: Bearer endcap_…`; each call says which roles may make it.
+
 User ids become pseudonyms at this door; the raw id is stored nowhere. Times are given with their zone. Errors are
 [problem+json](https://www.rfc-editor.org/rfc/rfc9457) and say which field is wrong and what to do.
 """

@@ -70,7 +70,7 @@ def play(service: Service, scene: Callable[[httpx.AsyncClient], Awaitable[None]]
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service", timeout=60) as client,
         ):
-            service.models.check()
+            await until(lambda: service.models.current is not None)  # its own thread takes model 1, and nobody else scores
             await scene(client)
 
     asyncio.run(run())
@@ -134,7 +134,7 @@ def test_a_call_without_an_answer_is_given_up_and_its_thread_counts_until_it_end
     settings: Settings, params: Params, shelf: Shelf, gate: Gate
 ) -> None:
     shelf.publish(1)
-    service = make(settings, params, shelf, deadline_seconds=0.3)
+    service = make(settings, params, shelf, deadline_seconds=2.0)
 
     async def scene(client: httpx.AsyncClient) -> None:
         gate.shut = True
