@@ -12,7 +12,7 @@ import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -200,6 +200,11 @@ class Settings(BaseModel):
     airflow_password: str = Field("", description="Its password; default: the one generated in the home.")
     ingest_schedule: str = Field("", description="Cron of ingest_events; empty: it runs by hand.")
     retrain_schedule: str = Field("", description="Cron of retrain_full; empty: it runs by hand.")
+    api_keys: Literal["auto", "required", "off"] = Field(
+        "auto", description="Who must show an API key. auto: everybody, once a key exists or another machine can reach us."
+    )
+    redis_url: str = Field("", description="Redis that counts calls for all service processes; unset: each counts its own.")
+    service_key: str = Field("", description="API key that the demo's shop front shows to the service, where it asks for one.")
     pseudonym_key: str = Field("", description="Secret that turns user ids into pseudonyms; default: generated in the home.")
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5000, ge=1, le=65535)

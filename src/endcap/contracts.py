@@ -38,6 +38,14 @@ class Surface(StrEnum):
     EMAIL = "email"
 
 
+class Role(StrEnum):
+    """What an API key may do (docs/security.md)."""
+
+    SHOP = "shop"  # slates, events, related items, search
+    READER = "reader"  # look: model, metrics, pages
+    OPERATOR = "operator"  # all of it, and administration
+
+
 class ModelKind(StrEnum):
     """How a model version came to be."""
 

@@ -11,7 +11,9 @@ EndcapError
 ├── ReleaseError         a gate, a signature or an approval is missing or wrong
 │   ├── GatesFailed      a candidate did not earn its place
 │   └── RecordInvalid    a gate or promotion record does not verify
+├── AccessRefused        a call shows no API key that counts, or comes too often
 └── ServiceUnavailable   Airflow, MLflow, the database or the DVC remote does not answer
+    └── Overloaded       more calls wait than may; nothing was done
 """
 
 
@@ -74,8 +76,16 @@ class RecordInvalid(ReleaseError):
     """A gate or promotion record is missing, unsigned, altered or bound to another model."""
 
 
+class AccessRefused(EndcapError):
+    """A call shows no API key that counts. Never carries a word of the key itself."""
+
+
 class ServiceUnavailable(EndcapError):
     """A part of the stack does not answer."""
+
+
+class Overloaded(ServiceUnavailable):
+    """More calls wait than may: this one was turned away at once, so that the others are answered in time."""
 
 
 def shorten(value: object, limit: int = 120) -> str:

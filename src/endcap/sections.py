@@ -244,11 +244,26 @@ class Canary(Section):
         return self
 
 
+class Rate(Section):
+    calls: Count
+    seconds: Count
+
+
+class Rates(Section):
+    shop: Rate = Rate(calls=3000, seconds=10)
+    reader: Rate = Rate(calls=300, seconds=10)
+    operator: Rate = Rate(calls=300, seconds=10)
+    anonymous: Rate = Rate(calls=6000, seconds=10)
+
+
 class Serving(Section):
     repeat_surfaces: tuple[Surface, ...]
     max_k: Count
     max_history: Count
     reload_seconds: Positive
+    max_waiting: Count = 64  # code trees from before it have no such keys
+    deadline_seconds: Positive = 20.0
+    rates: Rates = Rates()
 
 
 class Monitoring(Section):

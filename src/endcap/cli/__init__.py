@@ -32,11 +32,13 @@ def configure(verbose: bool = typer.Option(False, "--verbose", "-v", help="Log w
 
 def _register() -> None:
     from endcap.cli import (
+        audit,
         benchmark,
         data,
         demo,
         docs,
         evaluate_policy,
+        keys,
         learn_policy,
         lineage,
         monitor,
@@ -49,7 +51,8 @@ def _register() -> None:
     )
 
     models = (stages, tune, release, evaluate_policy, learn_policy, monitor)
-    for module in (demo, stack, data, *models, serve, rules, lineage, benchmark, docs):
+    service = (serve, rules, keys, audit)
+    for module in (demo, stack, data, *models, *service, lineage, benchmark, docs):
         module.register(app)
 
 

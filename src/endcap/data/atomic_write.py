@@ -7,11 +7,15 @@ import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) in place of what was there, on disk when it returns. Missing folders are made."""
+def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write `text` (UTF-8) in place of what was there, on disk when it returns. Missing folders are made.
+
+    `mode`: permissions, less the umask; 0o600 for what only its owner may read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
+        draft.touch(mode=mode)
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

@@ -1,11 +1,9 @@
-"""The tables of the event log, what goes into them, and the engine that opens them. Times are microseconds since 1970 in UTC:
-the same number in SQLite, PostgreSQL and Parquet. What is done with the tables is in `events.py`.
+"""The tables of the event log and what goes into them. Times are microseconds since 1970 in UTC: the same number in SQLite,
+PostgreSQL and Parquet. What is done with the tables is in `events.py`; how the database is opened in `database.py`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +18,6 @@ from endcap.data.features import EPOCH, to_microseconds
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BUSY_MILLISECONDS = 60_000
 ROWS_A_STATEMENT = 50_000
 
 metadata = sa.MetaData()
@@ -98,6 +95,26 @@ promotions = sa.Table(
     sa.Column("shows", sa.BigInteger, nullable=False),
 )
 
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("entry", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("revoked", sa.BigInteger),
+)
+
 
 def microseconds(time: datetime) -> int:
     """As features.to_microseconds. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
@@ -150,38 +167,6 @@ def plain_rows(table: pa.Table, schema: pa.Schema) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def open_engine(url: str) -> sa.Engine:
-    """An engine for SQLite (WAL; a commit is on disk when it returns) or PostgreSQL. Connects at first use."""
-    address = sa.make_url(url)
-    if address.get_backend_name() != "sqlite":
-        if address.drivername == "postgresql":
-            address = address.set(drivername="postgresql+psycopg")
-        return sa.create_engine(address, pool_pre_ping=True, connect_args={"connect_timeout": 5})
-    engine = sa.create_engine(address, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
-
-    @sa.event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _record: Any) -> None:
-        _switch_to_wal(connection)
-        for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "cache_size=-65536"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """On a new file. SQLite itself does not wait here for another process that does the same: it answers `locked` at once."""
-    end = time.monotonic() + BUSY_MILLISECONDS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
 def create_tables(engine: sa.Engine) -> None:
     """Make what is missing; several processes may do so at once."""
     if engine.url.get_backend_name() == "sqlite" and engine.url.database:
@@ -192,9 +177,33 @@ def create_tables(engine: sa.Engine) -> None:
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
         _add_columns(connection)
+        _keep_audit(connection)
         for table in metadata.sorted_tables:
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _keep_audit(connection: sa.Connection) -> None:
+    """The audit log is written once: the database itself refuses to change or delete its rows."""
+    if connection.dialect.name == "postgresql":
+        if connection.scalar(
+            sa.text("SELECT 1 FROM pg_trigger WHERE tgname = 'audit_kept' AND tgrelid = 'audit'\\:\\:regclass")
+        ):
+            return
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION endcap_audit_kept() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE TRIGGER audit_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION endcap_audit_kept()"
+        )
+        return
+    for change in ("UPDATE", "DELETE"):
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER IF NOT EXISTS audit_kept_{change.lower()} BEFORE {change} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        )
 
 
 def _add_columns(connection: sa.Connection) -> None:

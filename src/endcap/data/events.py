@@ -6,8 +6,8 @@ are in `event_tables.py`. Not here: what a good event is (`validation.py`), and 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from endcap import contracts
+from endcap.data import database
 from endcap.data import event_tables as tables
 from endcap.data.event_tables import microseconds, moment
 from endcap.data.features import POSITIVE_TYPES, TYPES
-from endcap.errors import InputError, ServiceUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ class EventLog:
     """A database at `url` (SQLAlchemy). Every method raises ServiceUnavailable when it does not answer or cannot write."""
 
     def __init__(self, url: str) -> None:
-        self._engine = tables.open_engine(url)
+        self._engine = database.open_engine(url)
         self.address = self._engine.url.render_as_string(hide_password=True)
 
     def create(self) -> None:
@@ -268,18 +268,8 @@ class EventLog:
             columns = list(zip(*connection.execute(query).fetchall(), strict=True)) or [()] * len(schema)
         return pa.table([pa.array(c, type=field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.IntegrityError as error:
-            raise InputError(
-                "breaks the event log's rules", value=str(error.orig), action="Give every required column."
-            ) from error
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DatabaseError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            action = "Check ENDCAP_EVENT_LOG_URL, that the database runs and that its disk has room; nothing was half written."
-            raise ServiceUnavailable(f"the event log does not answer ({cause})", field=self.address, action=action) from error
+    def _answering(self) -> AbstractContextManager[None]:
+        return database.answering(self.address)
 
 
 def _columns(table: sa.Table, schema: pa.Schema) -> list[sa.Column[Any]]:

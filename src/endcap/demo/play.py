@@ -45,7 +45,7 @@ class Demo:
         with self.tell.step("stack_up", "The stack comes up: Airflow, MLflow, Evidently, the service") as update:
             stack.up(self.settings, on_progress=update)
         self.airflow = AirflowClient(self.settings.airflow_url, self.settings.airflow_user, stack.password(self.settings))
-        self.front = ShopFront(self.settings.serving_url)
+        self.front = ShopFront(self.settings.serving_url, self.settings.service_key)
         shop = choose_shop(self.settings, self.params, self.state, self.tell)
         self._first_champion(shop)
         for number, start in enumerate(shop.weeks, start=1):

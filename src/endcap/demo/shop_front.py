@@ -17,9 +17,10 @@ EVENTS_A_CALL = 1000
 class ShopFront:
     """A client of the HTTP contract, version 1."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=30)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=30)
 
     def recommend(self, user_id: str, *, surface: str, k: int, at: datetime) -> dict[str, Any]:
         body = {"user_id": user_id, "surface": surface, "k": k, "context": {"time": at.isoformat()}}

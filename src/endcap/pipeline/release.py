@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from endcap.data.versions import DatasetRepository
+    from endcap.release.audit import AuditLog
     from endcap.release.registry import Registry
     from endcap.release.signing import Keys
 
@@ -160,8 +163,8 @@ def promote(model_version: str, approved_by: str) -> dict[str, Any]:
 
     settings = load_settings()
     registry, keys = _registry(settings), _keys(settings)
-    with _one_at_a_time(settings):
-        champion = promotion.promote(registry, keys, model_version, approved_by)
+    with _one_at_a_time(settings), _audit(settings, keys) as audit:
+        champion = promotion.promote(registry, keys, model_version, approved_by, audit)
     return {"model_version": champion.version, "approved_by": champion.tags.get("promoted_by", approved_by)}
 
 
@@ -174,8 +177,8 @@ def reject(model_version: str, rejected_by: str, reason: str = "") -> dict[str, 
     from endcap.release import promotion
 
     settings = load_settings()
-    with _one_at_a_time(settings):
-        candidate = promotion.reject(_registry(settings), model_version, rejected_by, reason)
+    with _one_at_a_time(settings), _audit(settings, _keys(settings)) as audit:
+        candidate = promotion.reject(_registry(settings), model_version, rejected_by, reason, audit)
     raise ReleaseError(
         f"was rejected by {candidate.tags['rejected_by']}",
         field=f"model {candidate.version}",
@@ -190,9 +193,9 @@ def rollback(by: str) -> dict[str, Any]:
 
     settings = load_settings()
     registry, keys = _registry(settings), _keys(settings)
-    with _one_at_a_time(settings):
+    with _one_at_a_time(settings), _audit(settings, keys) as audit:
         left = registry.champion()
-        champion = promotion.rollback(registry, keys, by)
+        champion = promotion.rollback(registry, keys, by, audit)
     return {"model_version": champion.version, "from_version": left.version if left else ""}
 
 
@@ -231,6 +234,17 @@ def _checkout_newest(datasets: DatasetRepository, folder: Path) -> Path:
 def _one_at_a_time(settings: Settings) -> AbstractContextManager[None]:
     """Whoever moves the champion, or rules a model out, holds this lock: what was checked still holds when the alias moves."""
     return locked(settings.home / "release" / "champion.lock")
+
+
+@contextmanager
+def _audit(settings: Settings, keys: Keys) -> Iterator[AuditLog]:
+    from endcap.release.audit import AuditLog
+
+    log = AuditLog(settings.event_log_url, keys)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def _registry(settings: Settings) -> Registry:

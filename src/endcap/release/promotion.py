@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from endcap.errors import RecordInvalid, ReleaseError
 from endcap.release.records import GATE, PROMOTION, now, promotion_record, to_tag, verified_gate, verified_promotion
 
 if TYPE_CHECKING:
     from endcap.contracts import ModelVersion
+    from endcap.release.audit import AuditLog
     from endcap.release.registry import Registry
     from endcap.release.signing import Keys
 
@@ -39,12 +40,13 @@ def incumbent(registry: Registry, keys: Keys) -> ModelVersion | None:
     return next((version for version in registry.previous_champions() if _verifies(version, keys)), None)
 
 
-def promote(registry: Registry, keys: Keys, version: str, approved_by: str) -> ModelVersion:
-    """Make a version champion on a person's word. A rerun changes nothing.
+def promote(registry: Registry, keys: Keys, version: str, approved_by: str, audit: AuditLog | None = None) -> ModelVersion:
+    """Make a version champion on a person's word. A rerun changes nothing. `audit` is told first, as by all that follow.
 
     Raises:
         RecordInvalid: its gate record is missing, failed, altered or of another model.
         ReleaseError: nobody is named, or the champion has changed since the gates compared with it.
+        ServiceUnavailable: it cannot be written down, so it was not done.
     """
     candidate = registry.get(version)
     if not approved_by.strip():
@@ -57,20 +59,21 @@ def promote(registry: Registry, keys: Keys, version: str, approved_by: str) -> M
         return candidate
     _refuse_stale(registry, keys, candidate, gate.get("champion_version"))
     record = keys.sign(promotion_record(candidate, gate, approved_by))
-    audit = {
+    _tell(audit, "model.promoted", candidate, approved_by, instead_of=champion.version if champion else None)
+    tags = {
         "promoted_by": approved_by,
         "promoted_at": record["approved_at"],
         "status": "promoted",
         "rolled_back_at": "",
         "rejected_at": "",
     }
-    registry.set_tags(candidate.version, {PROMOTION: to_tag(record), **audit})
+    registry.set_tags(candidate.version, {PROMOTION: to_tag(record), **tags})
     registry.set_champion(candidate.version)  # last: from here on serving may take it
     log.info("model promoted", extra={"model_version": candidate.version, "approved_by": approved_by})
     return registry.get(candidate.version)
 
 
-def reject(registry: Registry, version: str, rejected_by: str, reason: str = "") -> ModelVersion:
+def reject(registry: Registry, version: str, rejected_by: str, reason: str = "", audit: AuditLog | None = None) -> ModelVersion:
     """Write down that a person (or a time-out) said no. The champion stays. A rerun changes nothing.
 
     Raises:
@@ -83,6 +86,7 @@ def reject(registry: Registry, version: str, rejected_by: str, reason: str = "")
             "is the champion and serves", field="model", value=candidate.version, action="Use `endcap rollback` instead."
         )
     if not candidate.tags.get("rejected_at"):
+        _tell(audit, "model.rejected", candidate, rejected_by, reason=reason or None)
         registry.set_tags(
             candidate.version,
             {"rejected_by": rejected_by, "rejected_at": now(), "rejected_because": reason, "status": "rejected"},
@@ -106,7 +110,7 @@ def supersede(registry: Registry, version: str, newer: str) -> bool:
     return True
 
 
-def rollback(registry: Registry, keys: Keys, by: str) -> ModelVersion:
+def rollback(registry: Registry, keys: Keys, by: str, audit: AuditLog | None = None) -> ModelVersion:
     """Return to the newest earlier champion whose records still verify; the one left is never chosen by a rollback again.
 
     Raises:
@@ -126,11 +130,17 @@ def rollback(registry: Registry, keys: Keys, by: str) -> ModelVersion:
             value=tried or champion.version,
             action="Model stays as it is. Promote another candidate through promote_model (docs/runbooks/rollback.md).",
         )
+    _tell(audit, "model.rolled_back", champion, by, back_to=target.version)
     registry.set_tags(champion.version, {"rolled_back_by": by, "rolled_back_at": now(), "status": "rolled back"})
     registry.set_champion(target.version)
     registry.set_tags(target.version, {"restored_by": by, "restored_at": now(), "status": "promoted"})
     log.warning("champion rolled back", extra={"model_version": target.version, "from_version": champion.version, "by": by})
     return registry.get(target.version)
+
+
+def _tell(audit: AuditLog | None, action: str, version: ModelVersion, by: str, **details: Any) -> None:
+    if audit is not None:
+        audit.append(action, f"model {version.version}", by.strip() or "nobody named", digest=version.digest, **details)
 
 
 def _verifies(version: ModelVersion, keys: Keys) -> bool:

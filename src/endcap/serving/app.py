@@ -12,8 +12,10 @@ from starlette.concurrency import run_in_threadpool
 
 from endcap import __version__
 from endcap.config import Params, Settings, load_params, load_settings
-from endcap.serving import problems
+from endcap.serving import access, problems
+from endcap.serving.access import Access
 from endcap.serving.body_limit import BodyLimit
+from endcap.serving.deadline import Deadline
 from endcap.serving.metrics import Metrics
 from endcap.serving.routes import operations, shop
 from endcap.serving.schemas import Context, Event, RecommendationRequest, SessionEvent, ShelfFilters
@@ -28,6 +30,8 @@ The shop's front end asks for **slates** and says what shoppers **did**; the pla
 1. `POST /v1/recommendations` answers with items and a `request_id`, and has logged what it shows before you read it.
 2. `POST /v1/events` takes views, clicks and purchases; give the `request_id` of the slate that led to them.
 
+Where the service asks for API keys, send one as `Authorization: Bearer endcap_…`; each call says which roles may make it.
+
 User ids become pseudonyms at this door; the raw id is stored nowhere. Times are given with their zone. Errors are
 [problem+json](https://www.rfc-editor.org/rfc/rfc9457) and say which field is wrong and what to do.
 """
@@ -41,6 +45,7 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.start)
         yield
+        await service.rates.close()
         await run_in_threadpool(service.stop)
 
     app = FastAPI(
@@ -57,14 +62,16 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     problems.install(app, tuple(sorted(fields)))
     app.include_router(shop)
     app.include_router(operations)
-    _describe_events(app)
+    _describe(app, demanded=service.settings.api_keys == "required")
     app.add_middleware(BodyLimit)
-    app.add_middleware(Measured, metrics=service.metrics)
+    app.add_middleware(Deadline, seconds=service.deadline_seconds, most=service.most_calls, metrics=service.metrics)
+    app.add_middleware(Access, routes=app.router.routes, ring=service.keys, rates=service.rates, metrics=service.metrics)
+    app.add_middleware(Measured, metrics=service.metrics)  # the last one added is the first to see a call
     return app
 
 
-def _describe_events(app: FastAPI) -> None:
-    """Add the Event schema, which the route reads by itself, to the API page."""
+def _describe(app: FastAPI, *, demanded: bool) -> None:
+    """Add to the API page the Event schema, which the route reads by itself, and who may use what."""
     describe = app.openapi
 
     def openapi() -> dict[str, object]:
@@ -74,6 +81,7 @@ def _describe_events(app: FastAPI) -> None:
             schema = Event.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas["Event"] = schema
+            access.describe(page, app.router.routes, demanded)
         return page
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -20,8 +20,9 @@ ul { padding-left: 1.2rem }
 """
 
 
-def page(model: ModelState, ready: Readiness, settings: Settings) -> str:
+def page(model: ModelState, ready: Readiness, settings: Settings, keys_demanded: bool) -> str:
     """The page as HTML."""
+    key = ' \\\n  -H "Authorization: Bearer $KEY"' if keys_demanded else ""
     good = ready.ready and not ready.degraded
     label = "all well" if good else "degraded" if ready.ready else "not ready"
     degraded = "".join(f"<li>{escape(line)}</li>" for line in ready.degraded)
@@ -38,10 +39,10 @@ def page(model: ModelState, ready: Readiness, settings: Settings) -> str:
 <p><span class="state{"" if good else " bad"}">{label}</span></p><ul>{degraded}</ul>
 <h2>The model that serves</h2><table>{rows}</table>
 <h2>Ask for a slate</h2>
-<pre>curl -s {escape(settings.serving_url)}/v1/recommendations -H 'Content-Type: application/json' \\
+<pre>curl -s {escape(settings.serving_url)}/v1/recommendations -H 'Content-Type: application/json'{key} \\
   -d '{{"user_id": "17850", "surface": "home", "k": 5, "explain": true}}'</pre>
 <h2>Say what a shopper did</h2>
-<pre>curl -s {escape(settings.serving_url)}/v1/events -H 'Content-Type: application/json' \\
+<pre>curl -s {escape(settings.serving_url)}/v1/events -H 'Content-Type: application/json'{key} \\
   -d '[{{"event_id": "e-1", "type": "view", "user_id": "17850", "item_id": "84077", "time": "2026-11-07T10:00:00Z"}}]'</pre>
 <h2>More</h2><ul>{links}</ul>
 </body></html>

@@ -35,6 +35,13 @@ class Metrics:
             "endcap_policy_state_current", "1 when the newest state of what policies learnt is in force."
         )
         self.policy_state_refused = self._counter("endcap_policy_state_refused", "States of policies refused, once a reason.")
+        self.key_refusals = self._counter("endcap_key_refusals", "Calls without a key that may do this.", "reason")
+        self.keys_current = self._gauge("endcap_keys_current", "1 when the API keys in force are those of the table.")
+        self.rate_refusals = self._counter("endcap_rate_refusals", "Calls that came too often.", "role")
+        self.rate_store_up = self._gauge("endcap_rate_store_up", "1 when Redis counted the last call, or none is set.")
+        self.rate_fallbacks = self._counter("endcap_rate_fallbacks", "Calls counted here because Redis was away.")
+        self.shed = self._counter("endcap_shed", "Calls given up to keep others in time.", "work", "reason")
+        self.waiting = self._gauge("endcap_waiting", "Calls that wait for a thread.", "work")
         self.event_log_up = self._gauge("endcap_event_log_up", "1 when the event log answered last time.")
 
     def render(self) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from endcap.contracts import EventType, ModelVersion
 from endcap.data.atomic_write import write_atomically
-from endcap.errors import EndcapError, RecordInvalid, RegistryError, ServiceUnavailable
+from endcap.errors import EndcapError, RecordInvalid, RegistryError, ReleaseError, ServiceUnavailable
 from endcap.models.digest import digest
 from endcap.models.history import History
 from endcap.ranking.items import ItemTable
@@ -71,7 +72,7 @@ class ModelStore:
         self.current: Served | None = None
         self.refused: Refusal | None = None
         self.registry_up = False
-        self._tried: tuple[object, datetime] | None = None  # the last refused champion, and when
+        self._tried: tuple[object, float] | None = None  # the last refused champion, and when in monotonic seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="model-store", daemon=True)
 
@@ -145,7 +146,7 @@ class ModelStore:
             return True
         if self._tried is None or self._tried[0] != _identity(champion):
             return False
-        return (datetime.now(UTC) - self._tried[1]).total_seconds() < RETRY_SECONDS
+        return time.monotonic() - self._tried[1] < RETRY_SECONDS  # the clock on the wall may jump
 
     def _take(self, version: ModelVersion, approved_by: str, directory: Path, source: str) -> None:
         if (found := digest(directory)) != version.digest:
@@ -155,7 +156,10 @@ class ModelStore:
                 value=found,
                 action=f"Expected {version.digest}. Delete {directory.name} below the models folder to fetch it again.",
             )
-        recommender = self._recommender(directory)
+        try:
+            recommender = self._recommender(directory)
+        except RegistryError as error:  # the files are those that were signed, and yet no model: not a matter of the digest
+            raise ReleaseError(error.problem, field=error.field, action=error.action) from error
         served = Served(version, approved_by, recommender, datetime.now(UTC), source)
         self.current, self.refused, self._tried = served, None, None
         self._metrics.model.clear()
@@ -179,7 +183,7 @@ class ModelStore:
     def _refuse(self, version: str, cause: str, error: Exception, champion: ModelVersion | None = None) -> None:
         reason = str(error) if isinstance(error, EndcapError) else f"cannot be loaded ({type(error).__name__}: {error})"
         repeated = self.refused is not None and (self.refused.model_version, self.refused.reason) == (version, reason)
-        self._tried = (_identity(champion), datetime.now(UTC)) if champion else None
+        self._tried = (_identity(champion), time.monotonic()) if champion else None
         if repeated:
             return
         self.refused = Refusal(model_version=version, reason=reason, time=datetime.now(UTC))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = "1"  # what a 503 says: parts that are away are tried again every second
 SEE_DOCS = "See /docs for the fields and an example."
 
 
@@ -55,7 +56,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def explain(error: Any, known: tuple[str, ...] = ()) -> tuple[str, str, object, str]:
     """(field, problem, value, action) of one pydantic error; an unknown field is compared with the `known` ones."""
-    field = _sayable(".".join(str(part) for part in error["loc"] if part != "body"))
+    place = [str(part) for part in error["loc"]]
+    field = _sayable(".".join(place[1:] if place[:1] in (["body"], ["path"], ["query"]) else place))
     value = error.get("input")
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -85,13 +87,19 @@ def install(app: FastAPI, known_fields: tuple[str, ...]) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # the only one that FastAPI raises: JSON too deep, a number with too many digits
+            detail = "body: is JSON that nobody could mean: too deep, or a number with too many digits."
+            return problem(400, detail, field="body", action="Send one JSON object.")
         action = "`/` lists the routes, /docs explains them." if error.status_code in (404, 405) else ""
         return problem(error.status_code, str(error.detail), action=action)
 
     @app.exception_handler(EndcapError)
     async def known(_request: Request, error: EndcapError) -> JSONResponse:
         status = 503 if isinstance(error, ServiceUnavailable) else 422 if isinstance(error, InputError) else 500
-        return problem(status, error.problem, field=error.field, value=error.value, action=error.action)
+        answer = problem(status, error.problem, field=error.field, value=error.value, action=error.action)
+        if status == 503:
+            answer.headers["Retry-After"] = RETRY_SECONDS
+        return answer
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:

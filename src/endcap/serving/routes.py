@@ -17,6 +17,7 @@ from endcap.serving.schemas import (
     Context,
     EventsAnswer,
     Health,
+    Identifier,
     ModelState,
     Readiness,
     RecommendationAnswer,
@@ -58,19 +59,19 @@ async def recommend(body: RecommendationRequest, request: Request) -> Recommenda
 @shop.get(
     "/items/{item_id:path}/related",
     summary="What goes with an item",
-    responses=responses(404, 422),
+    responses=responses(400, 404, 422),
     response_model=RecommendationAnswer,
 )
 async def related(
-    item_id: str, request: Request, k: Annotated[int, Query(ge=1, description="How many items.")] = 10
+    item_id: Identifier, request: Request, k: Annotated[int, Query(ge=1, description="How many items.")] = 10
 ) -> RecommendationAnswer | JSONResponse:
     """A slate for the page of one product, for a stranger: as /v1/recommendations with `context.item_id`."""
     service = _service(request)
-    if not await run_in_threadpool(service.knows, item_id):
-        action = "Items are known once a model was trained on a catalogue that lists them."
-        return problem(404, "There is no such item.", field="item_id", value=item_id, action=action)
     body = RecommendationRequest(surface=Surface.PRODUCT, k=k, context=Context(time=None, item_id=item_id))
-    return await service.recommend(body)
+    if (answer := await service.related(item_id, body)) is not None:
+        return answer
+    action = "Items are known once a model was trained on a catalogue that lists them."
+    return problem(404, "There is no such item.", field="item_id", value=item_id, action=action)
 
 
 @shop.post(
@@ -92,7 +93,7 @@ async def take_events(request: Request) -> EventsAnswer:
     return await _service(request).take(body, request.headers.get("content-type", ""))
 
 
-@shop.get("/model", summary="The model that serves")
+@operations.get("/v1/model", summary="The model that serves")
 async def model(request: Request) -> ModelState:
     """The version that answers, where it came from, and why a newer champion was refused, if one was."""
     return _service(request).models.state()
@@ -131,4 +132,4 @@ async def landing(request: Request) -> HTMLResponse:
     """The front page: what serves, what is worse than it should be, where to go."""
     service = _service(request)
     state = await run_in_threadpool(service.readiness)
-    return HTMLResponse(page(service.models.state(), state, service.settings))
+    return HTMLResponse(page(service.models.state(), state, service.settings, service.keys.demanded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from endcap.data.events import EventLog
 from endcap.errors import ConfigError, ServiceUnavailable
 from endcap.ranking.business_rules import NO_RULES, Rules
+from endcap.release.audit import AuditLog
 from endcap.serving.metrics import Metrics
 from endcap.serving.promotion_budgets import PromotionBudgets
 from endcap.serving.rules_file import read_rules, require_listed, stock_file
@@ -28,8 +30,15 @@ class RulesStore:
     """
 
     def __init__(
-        self, path: Path | None, event_log: EventLog, budgets: PromotionBudgets, metrics: Metrics, reload_seconds: float
+        self,
+        path: Path | None,
+        event_log: EventLog,
+        budgets: PromotionBudgets,
+        metrics: Metrics,
+        reload_seconds: float,
+        audit: AuditLog | None = None,
     ) -> None:
+        self._audit, self._untold = audit, path is not None  # untold: the audit log does not know of these rules yet
         self._path, self._event_log, self._budgets, self._metrics = path, event_log, budgets, metrics
         self._reload_seconds = reload_seconds
         self.refused: str | None = None  # why the file as it is now is not in force
@@ -43,6 +52,7 @@ class RulesStore:
     def start(self) -> None:
         """Fetch the first shows of promotions, then follow the file, if there is one."""
         if self._path:
+            self._tell()
             self._budgets.fetch(self.current.promoted)
             self._thread.start()
 
@@ -78,7 +88,20 @@ class RulesStore:
             else:
                 self._take(rules)
             self._stamp = stamp  # of before the reading: what changed meanwhile is read again
+        self._tell()
         self._budgets.fetch(self.current.promoted)
+
+    def _tell(self) -> None:
+        """Write new rules to the audit log, once for all processes. Rules do not wait for it: it is tried until it is done."""
+        if not self._untold or self._audit is None or self._path is None:
+            return
+        try:
+            told = hashlib.sha256(self._path.read_bytes()).hexdigest()
+            self._audit.append("rules.changed", "rules", _owner(self._path), once=True, file=str(self._path), sha256=told)
+        except (ServiceUnavailable, OSError) as error:
+            log.warning("rules not written to the audit log yet", extra={"reason": str(error)})
+            return
+        self._untold = False
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -105,7 +128,7 @@ class RulesStore:
 
     def _take(self, rules: Rules) -> None:
         if rules != self.current:
-            self.current = rules
+            self.current, self._untold = rules, True
             log.info("rules in force", extra={"file": str(self._path)})
         self.refused = None
         self._metrics.rules_current.set(1)
@@ -122,6 +145,14 @@ class RulesStore:
     def _files(self, rules: Rules) -> Stamp:
         """What the files looked like just now; None for one that is not there."""
         return tuple(_stamp(path) for path in (self._path, self._path and stock_file(self._path, rules)) if path)
+
+
+def _owner(path: Path) -> str:
+    """Who saved the file, as far as a file can tell."""
+    try:
+        return path.owner()
+    except KeyError:  # an account that this machine does not know: a container's
+        return f"uid {path.stat().st_uid}"
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int] | None:

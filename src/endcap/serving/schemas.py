@@ -22,6 +22,12 @@ def _textual(value: Any) -> Any:
     return value
 
 
+def _numeric(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
 def _storable(text: str) -> str:
     if _UNSTORABLE.search(text):
         raise ValueError("holds characters that cannot be stored (control characters or lone surrogates)")
@@ -35,16 +41,19 @@ def _not_blank(text: str) -> str:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_textual)]
-Text = Annotated[str, AfterValidator(_storable)]
-Identifier = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_ID), AfterValidator(_storable), AfterValidator(_not_blank)
-]
-RawUserId = Annotated[
-    str, StringConstraints(min_length=1, max_length=256), AfterValidator(_storable), AfterValidator(_not_blank)
-]
-Country = Annotated[str, StringConstraints(max_length=MAX_COUNTRY), AfterValidator(_storable)]
-Amount = Annotated[float, Field(allow_inf_nan=False)]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_PLAIN = r"[^\u0000-\u001f\u007f]"  # the same rules for readers of the API page: ECMA's regular expressions
+_AS_TEXT = Field(json_schema_extra={"pattern": f"^{_PLAIN}*$"})
+_AS_NAME = Field(json_schema_extra={"pattern": rf"^{_PLAIN}*[^\s\u0000-\u001f\u007f]{_PLAIN}*$"})
+_NAMED = (AfterValidator(_storable), AfterValidator(_not_blank), _AS_NAME)
+Text = Annotated[str, AfterValidator(_storable), _AS_TEXT]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID), *_NAMED]
+RawUserId = Annotated[str, StringConstraints(min_length=1, max_length=256), *_NAMED]
+Country = Annotated[str, StringConstraints(max_length=MAX_COUNTRY), AfterValidator(_storable), _AS_TEXT]
+_NUMBER = BeforeValidator(_numeric)  # stands last, so that bounds are still the type's own
+Many = Annotated[int, Field(ge=1), _NUMBER]
+Share = Annotated[float, Field(ge=0, le=1), _NUMBER]
+Amount = Annotated[float, Field(allow_inf_nan=False), _NUMBER]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER]
 
 
 class _Body(BaseModel):
@@ -96,11 +105,11 @@ class RecommendationRequest(_Body):
         None, description="The shop's own id of the shopper; stored only as a pseudonym. Leave out for a stranger."
     )
     surface: Surface = Field(Surface.HOME, description="Where the slate stands. Some surfaces may repeat past purchases.")
-    k: int = Field(10, ge=1, description="How many items, at most `serving.max_k` (100 by default).")
+    k: Many = Field(10, description="How many items, at most `serving.max_k` (100 by default).")
     session: list[SessionEvent] = Field([], max_length=200, description="What the shopper did in this session, oldest first.")
     context: Context = Context()
     filters: ShelfFilters = ShelfFilters()
-    diversity: float = Field(0.0, ge=0, le=1, description="0: best first; towards 1: more variety.")
+    diversity: Share = Field(0.0, description="0: best first; towards 1: more variety.")
     explain: bool = Field(False, description="Give reasons for each item.")
 
 

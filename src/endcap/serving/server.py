@@ -9,6 +9,7 @@ from endcap.errors import ServiceUnavailable
 from endcap.serving.app import create_app
 
 _BACKLOG = 2048
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _GRACE_SECONDS = 10
 
 
@@ -21,6 +22,8 @@ def run(settings: Settings, params: Params, *, host: str, port: int) -> None:
     import uvicorn
 
     listening = _listen(host, port)
+    if settings.api_keys == "auto" and host not in _LOOPBACK:
+        settings = settings.model_copy(update={"api_keys": "required"})  # never open to other machines without a word
     config = uvicorn.Config(
         create_app(settings, params),
         log_level="info",

@@ -8,31 +8,34 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import anyio
-from anyio import to_thread
-
 from endcap.config import Params, Settings
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonym_key
 from endcap.errors import ServiceUnavailable
 from endcap.recommender import Model
+from endcap.release.audit import AuditLog
 from endcap.release.registry import Registry
 from endcap.release.signing import Keys
 from endcap.serving.answers import Answers
+from endcap.serving.api_keys import ApiKeys
 from endcap.serving.event_intake import Door
 from endcap.serving.exposure_log import ExposureLog, Rows
 from endcap.serving.fallback import Fallback
+from endcap.serving.key_ring import SNAPSHOT, KeyRing
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
 from endcap.serving.policy_store import PolicyStore
 from endcap.serving.promotion_budgets import PromotionBudgets
+from endcap.serving.rates import Counter
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
+from endcap.serving.workers import Workers
 
 log = logging.getLogger(__name__)
 _SLATES_AT_ONCE = 6  # threads; a model computes on one core, the others wait for the disk
 _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections an event log keeps open
+_LOOKS_AT_ONCE = 32  # pages and metrics, which need no such thread
 
 
 class Service:
@@ -49,8 +52,11 @@ class Service:
         load: Callable[[Path], Model] | None = None,
     ) -> None:
         self.settings, serving = settings, params.serving
+        self.deadline_seconds = serving.deadline_seconds
+        self.most_calls = 2 * serving.max_waiting + _SLATES_AT_ONCE + _CALLS_AT_ONCE + _LOOKS_AT_ONCE
         home = settings.paths
         key = pseudonym_key(settings.pseudonym_key, home.secrets)
+        keys = Keys.load(home.secrets)
         self.metrics = Metrics()
         self._event_log = EventLog(settings.event_log_url)
         self._watch = LogWatch(self._event_log, self.metrics)
@@ -58,7 +64,7 @@ class Service:
         self._exposures = ExposureLog(self._append_exposures)
         self.models = ModelStore(
             source or Registry(settings.mlflow_url),
-            Keys.load(home.secrets),
+            keys,
             home.models,
             self.metrics,
             repeat_surfaces=serving.repeat_surfaces,
@@ -68,6 +74,8 @@ class Service:
         budgets = PromotionBudgets(self._event_log, self._watch, self._writing, self.metrics)
         self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds)
         self.policies = PolicyStore(params.policies, home.policies, self.metrics, serving.reload_seconds)
+        audit = AuditLog(settings.event_log_url, keys)
+        self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds, audit)
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
         skew = timedelta(minutes=params.ingest.clock_skew_minutes)
         self._answers = Answers(
@@ -84,37 +92,53 @@ class Service:
             skew,
         )
         self._door = Door(key, params.ingest.max_price, skew)
-        self._slates = anyio.CapacityLimiter(_SLATES_AT_ONCE)
-        self._calls = anyio.CapacityLimiter(_CALLS_AT_ONCE)
+        table, snapshot = ApiKeys(settings.event_log_url, key, audit), home.secrets / SNAPSHOT
+        self.keys = KeyRing(settings.api_keys, table, key, snapshot, self.metrics, serving.reload_seconds)
+        self.rates = Counter(serving.rates, settings.redis_url, self.metrics)
+        self._slates = Workers("slates", _SLATES_AT_ONCE, serving.max_waiting, self.metrics)
+        self._calls = Workers("events", _CALLS_AT_ONCE, serving.max_waiting, self.metrics)
 
     def start(self) -> None:
         """Open the event log, take the last good model, follow registry, rules and states. It answers even if none works."""
         if not self._watch.ready():
             log.error("event log away at start", extra={"address": self._event_log.address})
+        self.keys.start()
         self.models.start()
         self._rules.start()
         self.policies.start()
 
     def stop(self) -> None:
         """Stop following, write the exposures that wait, give back the shows that were not needed."""
+        self._slates.close()
+        self._calls.close()
         self.models.stop()
         self._rules.stop()
         self.policies.stop()
+        self.keys.stop()
         self._exposures.close()
         self._event_log.close()
 
     async def recommend(self, body: RecommendationRequest) -> RecommendationAnswer:
-        """A slate. Raises InputError on a k that is too large or a moment that is not plausible."""
-        return await to_thread.run_sync(self._answers.recommend, body, limiter=self._slates)
+        """A slate.
+
+        Raises:
+            InputError: k is too large, or the moment is not plausible.
+            Overloaded: too many calls wait.
+        """
+        return await self._slates.run(self._answers.recommend, body)
+
+    async def related(self, item_id: str, body: RecommendationRequest) -> RecommendationAnswer | None:
+        """A slate beside an item; None when nobody knows the item. Raises as `recommend`."""
+        return await self._slates.run(lambda: self._answers.recommend(body) if self._knows(item_id) else None)
 
     async def take(self, body: bytes, media_type: str) -> EventsAnswer:
         """Check and store events.
 
         Raises:
             InputError: the body cannot be read as events.
-            ServiceUnavailable: the event log is away; nothing was stored.
+            ServiceUnavailable: the event log is away, or (Overloaded) too many calls wait; nothing was stored.
         """
-        return await to_thread.run_sync(self._take, body, media_type, limiter=self._calls)
+        return await self._calls.run(self._take, body, media_type)
 
     def _take(self, body: bytes, media_type: str) -> EventsAnswer:
         intake = self._door.check(body, media_type, datetime.now(UTC))
@@ -137,7 +161,7 @@ class Service:
         with self._writing:
             self._event_log.append_exposures(rows)
 
-    def knows(self, item_id: str) -> bool:
+    def _knows(self, item_id: str) -> bool:
         """Whether the serving model (or, without one, the fallback) can show this item."""
         served = self.models.current
         recommender = served.recommender if served else self._popular.recommender(datetime.now(UTC))
@@ -156,4 +180,10 @@ class Service:
         if self._rules.refused:
             degraded.append(f"rules refused, the last good ones stay: {self._rules.refused}")
         degraded += [f"state of policies refused, the last good one stays: {reason}" for reason in self.policies.refused]
+        if self.rates.away:
+            degraded.append("Redis away: each process counts callers' rates alone")
+        if not self.keys.current:
+            degraded.append("API keys cannot be read: those known before stay in force")
+        if self.settings.api_keys == "off":
+            degraded.append("API keys are off: whoever reaches this service may use all of it")
         return Readiness(ready=event_log, model_version=state.model_version, event_log=event_log, degraded=degraded)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from endcap import contracts
-from endcap.data import event_tables as tables
+from endcap.data.database import open_engine
 from endcap.data.events import Appended, EventLog
 from endcap.errors import InputError, ServiceUnavailable
 
@@ -168,7 +168,7 @@ def test_a_slate_goes_to_one_batch_and_a_late_one_to_the_next(log: EventLog) -> 
 
 def test_exposures_of_an_older_log_can_be_claimed(url: str, log: EventLog) -> None:
     log.append_exposures(shown("req-1"))
-    engine = tables.open_engine(url)
+    engine = open_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP INDEX exposures_of_batch")
         connection.exec_driver_sql("ALTER TABLE exposures DROP COLUMN batch_id")

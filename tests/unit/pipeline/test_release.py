@@ -10,8 +10,9 @@ import pytest
 
 from endcap.config import Settings
 from endcap.contracts import ModelVersion
-from endcap.errors import ReleaseError
+from endcap.errors import ReleaseError, ServiceUnavailable
 from endcap.pipeline import release
+from endcap.release.audit import AuditLog
 from endcap.release.records import GATE, gate_record, to_tag
 from endcap.release.signing import Keys
 
@@ -88,3 +89,39 @@ def test_candidates_that_a_newer_one_overtook_are_marked_and_nothing_else_is(she
     assert shelf.found["2"].tags["status"] == "gates passed"
     assert shelf.found["3"].tags["status"] == "candidate"
     assert release.set_aside(["1", "2", "3"], newest="3") == []
+
+
+def entries(settings: Settings) -> list[tuple[str, str, str]]:
+    log = AuditLog(settings.event_log_url, Keys.load(settings.paths.secrets))
+    found = [(entry.body["action"], entry.body["subject"], entry.body["by"]) for entry in log.entries()]
+    assert log.verify().entries == len(found)
+    log.close()
+    return found
+
+
+def test_who_promoted_rejected_and_rolled_back_is_in_the_audit_log(
+    shelf: Shelf, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release.promote("1", "ann")
+    release.promote("1", "ann")  # a rerun changes nothing and tells nothing
+    with pytest.raises(ReleaseError, match="rejected by bob"):
+        release.reject("3", "bob", "too slow")
+    first, tags = shelf.found["1"], {"status": "champion", "promoted_at": "9"}
+    shelf.set_tags("1", tags)
+    shelf.set_tags("2", {**first.tags, "promoted_at": "1"})
+    monkeypatch.setattr(shelf, "previous_champions", lambda: [shelf.found["2"]])
+    monkeypatch.setattr("endcap.release.promotion._verifies", lambda *_: True)
+    release.rollback("eve")
+    assert entries(settings) == [
+        ("model.promoted", "model 1", "ann"),
+        ("model.rejected", "model 3", "bob"),
+        ("model.rolled_back", "model 1", "eve"),
+    ]
+
+
+def test_what_cannot_be_written_down_is_not_promoted(shelf: Shelf, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDCAP_EVENT_LOG_URL", "postgresql://nobody@127.0.0.1:9/nothing")
+    with pytest.raises(ServiceUnavailable, match="ENDCAP_EVENT_LOG_URL"):
+        release.promote("1", "ann")
+    assert shelf.alias is None
+    assert shelf.found["1"].tags["status"] == "candidate"

@@ -12,9 +12,11 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.unit.serving.conftest import ITEMS, CountingModel, Shelf, catalogue, event, in_threads
 
-from endcap.config import Params, load_settings
+from endcap.config import Params, Settings, load_settings
 from endcap.data.events import EventLog
 from endcap.errors import ConfigError
+from endcap.release.audit import AuditLog
+from endcap.release.signing import Keys
 from endcap.serving import rules_store
 from endcap.serving.app import create_app
 from endcap.serving.service import Service
@@ -250,3 +252,30 @@ def test_without_a_file_slates_are_the_models_own(open_shop: Open, monkeypatch: 
     monkeypatch.delenv("ENDCAP_RULES")
     assert load_settings().rules is None
     assert shop.ids(k=5) == ITEMS
+
+
+def test_every_change_of_the_rules_is_in_the_audit_log_once(open_shop: Open, settings: Settings) -> None:
+    shop = open_shop("blocked: [{items: [mug]}]\n")
+    audit = AuditLog(settings.event_log_url, Keys.load(settings.paths.secrets))
+    shop.write("blocked: [{items: [plate]}]\n")
+    shop.write("blocked: [{items: plate}]\n")  # refused: nothing changed
+    shop.service._rules.check()
+    found = audit.entries()
+    assert [(entry.body["action"], entry.body["by"]) for entry in found] == [("rules.changed", shop.rules.owner())] * 2
+    assert len({entry.body["details"]["sha256"] for entry in found}) == 2
+    assert audit.verify().entries == 2
+    audit.close()
+
+
+def test_rules_do_not_wait_for_an_audit_log_that_is_away(open_shop: Open, settings: Settings) -> None:
+    shop = open_shop("blocked: [{items: [mug]}]\n")
+    store, audit = shop.service._rules, shop.service._rules._audit
+    store._audit = AuditLog("postgresql://nobody@127.0.0.1:9/nothing", Keys.load(settings.paths.secrets))
+    shop.write("blocked: [{items: [plate]}]\n")
+    assert "plate" not in shop.ids()
+    assert audit is not None
+    assert len(audit.entries()) == 1
+    store._audit.close()
+    store._audit = audit
+    store.check()
+    assert len(audit.entries()) == 2

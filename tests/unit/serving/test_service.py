@@ -310,7 +310,7 @@ def test_a_huge_line_is_refused_before_it_is_read_whole(client: TestClient) -> N
     streamed = client.post("/v1/events", content=endless(), headers={"content-type": "application/x-ndjson"})
     assert streamed.status_code == 413
     assert streamed.json()["action"]
-    assert metric(client, 'endcap_requests_total{method="POST",route="/v1/events",status="413"}') == 1
+    assert metric(client, 'endcap_requests_total{method="POST",route="/v1/events",status="413"}') == 2
 
 
 def test_a_failure_inside_shows_no_trace(client: TestClient, service: Service) -> None:
