@@ -33,6 +33,7 @@ def configure(verbose: bool = typer.Option(False, "--verbose", "-v", help="Log w
 def _register() -> None:
     from endcap.cli import (
         benchmark,
+        canary,
         data,
         demo,
         docs,
@@ -47,7 +48,22 @@ def _register() -> None:
         tune,
     )
 
-    for module in (demo, stack, data, stages, tune, release, evaluate_policy, monitor, serve, rules, lineage, benchmark, docs):
+    for module in (
+        demo,
+        stack,
+        data,
+        stages,
+        tune,
+        release,
+        canary,
+        evaluate_policy,
+        monitor,
+        serve,
+        rules,
+        lineage,
+        benchmark,
+        docs,
+    ):
         module.register(app)
 
 

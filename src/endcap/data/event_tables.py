@@ -4,6 +4,7 @@ the same number in SQLite, PostgreSQL and Parquet. What is done with the tables 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from endcap import contracts
 from endcap.data.features import EPOCH, to_microseconds
+from endcap.errors import InputError, ServiceUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,12 +96,61 @@ promotions = sa.Table(
     sa.Column("shows", sa.BigInteger, nullable=False),
 )
 
+canary_requests = sa.Table(
+    "canary_requests",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("canary_id", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("arm", sa.Text, nullable=False),
+    sa.Column("shopper", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("answered_at", sa.BigInteger, nullable=False),
+    sa.Column("latency_ms", sa.Double, nullable=False),
+    sa.Column("error", sa.Boolean, nullable=False),
+    sa.Column("fallback", sa.Boolean, nullable=False),
+    sa.Index("canary_requests_of_step", "canary_id", "step"),
+)
+
+shadow_requests = sa.Table(
+    "shadow_requests",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("canary_id", sa.Text, nullable=False),
+    sa.Column("shopper", sa.Text, nullable=False),
+    sa.Column("answered_at", sa.BigInteger, nullable=False),
+    sa.Column("overlap", sa.Double),
+    sa.Column("rank_correlation", sa.Double),
+    sa.Column("candidate_ms", sa.Double, nullable=False),
+    sa.Column("champion_ms", sa.Double, nullable=False),
+    sa.Column("error", sa.Boolean, nullable=False),
+    sa.Index("shadow_requests_of_canary", "canary_id"),
+)
+
+
+@contextlib.contextmanager
+def answering(address: str) -> Iterator[None]:
+    """Turns what a database says into errors of ours: ServiceUnavailable when it does not answer, InputError on a bad row."""
+    try:
+        yield
+    except sa.exc.IntegrityError as error:
+        raise InputError("breaks the event log's rules", value=str(error.orig), action="Give every required column.") from error
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DatabaseError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        action = "Check ENDCAP_EVENT_LOG_URL, that the database runs and that its disk has room; nothing was half written."
+        raise ServiceUnavailable(f"the event log does not answer ({cause})", field=address, action=action) from error
+
 
 def microseconds(time: datetime) -> int:
     """As features.to_microseconds. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
     if time.tzinfo is None:
         raise ValueError(f"time {time.isoformat()} has no zone")
     return to_microseconds(time)
+
+
+def whole_times(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with its times as microseconds."""
+    return {name: microseconds(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def moment(value: int) -> datetime:

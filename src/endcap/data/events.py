@@ -7,7 +7,7 @@ are in `event_tables.py`. Not here: what a good event is (`validation.py`), and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ from endcap import contracts
 from endcap.data import event_tables as tables
 from endcap.data.event_tables import microseconds, moment
 from endcap.data.features import POSITIVE_TYPES, TYPES
-from endcap.errors import InputError, ServiceUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,14 +124,20 @@ class EventLog:
         )
         return self._dicts(query)[::-1]
 
-    def append_exposures(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store shown items (exposure_schema); durable when it returns. A known (request_id, rank) is left as it is."""
-        statement = self._insert(tables.exposures).on_conflict_do_nothing(index_elements=["request_id", "rank"])
-        values = [{**row, "time": microseconds(row["time"])} for row in rows]
-        if not values:
+    def append_exposures(self, rows: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Store shown items (exposure_schema) and which arm of a canary answered (`canary_log.py`), all or none.
+
+        Durable when it returns. A known (request_id, rank) is left as it is.
+        """
+        shown = self._insert(tables.exposures).on_conflict_do_nothing(index_elements=["request_id", "rank"])
+        asked = self._insert(tables.canary_requests).on_conflict_do_nothing(index_elements=["request_id"])
+        statements = ((shown, [tables.whole_times(row) for row in rows]), (asked, [tables.whole_times(row) for row in arms]))
+        if not rows and not arms:
             return
         with self._answering(), self._engine.begin() as connection:
-            connection.execute(statement, values)
+            for statement, values in statements:
+                if values:
+                    connection.execute(statement, values)
 
     def exposures(self, start: datetime, end: datetime) -> pa.Table:
         """Exposures (exposure_schema) with start <= time < end, by time, request and rank."""
@@ -264,18 +269,8 @@ class EventLog:
             columns = list(zip(*connection.execute(query).fetchall(), strict=True)) or [()] * len(schema)
         return pa.table([pa.array(c, type=field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.IntegrityError as error:
-            raise InputError(
-                "breaks the event log's rules", value=str(error.orig), action="Give every required column."
-            ) from error
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DatabaseError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            action = "Check ENDCAP_EVENT_LOG_URL, that the database runs and that its disk has room; nothing was half written."
-            raise ServiceUnavailable(f"the event log does not answer ({cause})", field=self.address, action=action) from error
+    def _answering(self) -> contextlib.AbstractContextManager[None]:
+        return tables.answering(self.address)
 
 
 def _columns(table: sa.Table, schema: pa.Schema) -> list[sa.Column[Any]]:

@@ -55,7 +55,7 @@ def promote(registry: Registry, keys: Keys, version: str, approved_by: str) -> M
     champion = registry.champion()
     if champion is not None and champion.version == candidate.version and _verifies(candidate, keys):
         return candidate
-    _refuse_stale(registry, keys, candidate, gate.get("champion_version"))
+    refuse_stale(registry, keys, candidate, gate.get("champion_version"))
     record = keys.sign(promotion_record(candidate, gate, approved_by))
     audit = {
         "promoted_by": approved_by,
@@ -133,16 +133,8 @@ def rollback(registry: Registry, keys: Keys, by: str) -> ModelVersion:
     return registry.get(target.version)
 
 
-def _verifies(version: ModelVersion, keys: Keys) -> bool:
-    try:
-        verified_promotion(version, keys)
-    except RecordInvalid as error:
-        log.warning("record does not verify", extra={"model_version": version.version, "reason": str(error)})
-        return False
-    return True
-
-
-def _refuse_stale(registry: Registry, keys: Keys, candidate: ModelVersion, judged_against: object) -> None:
+def refuse_stale(registry: Registry, keys: Keys, candidate: ModelVersion, judged_against: object) -> None:
+    """Raises ReleaseError when the champion is no longer the one that the gates compared with."""
     standing = incumbent(registry, keys)
     present = standing.version if standing else None
     if present not in (judged_against, candidate.version):
@@ -151,3 +143,12 @@ def _refuse_stale(registry: Registry, keys: Keys, candidate: ModelVersion, judge
             field=f"model {candidate.version}",
             action="Judge it again: trigger promote_model for this version.",
         )
+
+
+def _verifies(version: ModelVersion, keys: Keys) -> bool:
+    try:
+        verified_promotion(version, keys)
+    except RecordInvalid as error:
+        log.warning("record does not verify", extra={"model_version": version.version, "reason": str(error)})
+        return False
+    return True

@@ -6,12 +6,13 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from endcap.contracts import EventType
+from endcap.data.canary_log import CANDIDATE_ARM
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonymise
 from endcap.errors import InputError, ServiceUnavailable
@@ -20,17 +21,20 @@ from endcap.ranking.placing import promotion_of
 from endcap.recommender import GREEDY, Recommendation, Recommender, Request
 from endcap.sections import Serving
 from endcap.serving import fallback
+from endcap.serving.candidate_store import CandidateStore, Seat
 from endcap.serving.exposure_log import ExposureLog, rows_of
 from endcap.serving.fallback import Fallback
 from endcap.serving.histories import what_is_known
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
-from endcap.serving.model_store import ModelStore
+from endcap.serving.model_store import ModelStore, Served
 from endcap.serving.plausible_time import require_plausible
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import RecommendationAnswer, RecommendationRequest, ShownItem, ShownReason
+from endcap.serving.shadow import Asked, Shadow
 
 log = logging.getLogger(__name__)
+FAILED = ("model_failed", "candidate_failed")  # reasons that count as errors of the request's arm
 NO_MODEL = "none"  # the model version in exposures of answers that no model gave
 
 
@@ -40,6 +44,7 @@ class _Slate:
     policy: str
     model_version: str | None
     reason: str | None  # why it is a fallback; None: it is not
+    seconds: float  # to choose it
 
 
 class Answers:
@@ -51,6 +56,8 @@ class Answers:
         event_log: EventLog,
         watch: LogWatch,
         models: ModelStore,
+        candidates: CandidateStore,
+        shadow: Shadow,
         rules: RulesStore,
         popular: Fallback,
         exposures: ExposureLog,
@@ -59,6 +66,7 @@ class Answers:
         clock_skew: timedelta,
     ) -> None:
         self._params, self._event_log, self._watch, self._models = params, event_log, watch, models
+        self._candidates, self._shadow = candidates, shadow
         self._rules, self._popular, self._exposures, self._metrics = rules, popular, exposures, metrics
         self._key = key
         self._clock_skew = clock_skew  # how far ahead of this clock a request may speak
@@ -72,17 +80,23 @@ class Answers:
         if body.k > self._params.max_k:
             action = f"Ask for at most {self._params.max_k} items (params.yaml: serving.max_k)."
             raise InputError("is too many", field="k", value=body.k, action=action)
+        started = time.perf_counter()
         now = self._moment(body.context.time)
         user_id = pseudonymise(body.user_id, self._key) if body.user_id else None
         past, away = self._past(user_id, now)
         request = self._request(body, past, now)
-        slate = self._under_rules(request, away)
         request_id = f"req-{uuid.uuid4().hex}"
-        reason = self._expose(slate, request_id, user_id, request) or slate.reason
+        champion = self._models.current  # read once: the whole answer is of this model
+        seat = self._candidates.seat(user_id, request_id, _version_of(champion))
+        request, slate = self._under_rules(request, away, champion, seat)
+        arms = self._arms(seat, slate, request_id, now, time.perf_counter() - started)
+        reason = self._expose(slate, request_id, user_id, request, arms) or slate.reason
         self._count(slate, body.surface, reason)
+        self._cast_shadow(champion, slate, request_id, user_id, request)
         return RecommendationAnswer(
             request_id=request_id,
             model_version=slate.model_version,
+            arm=seat.arm if seat else None,
             policy=slate.policy,
             fallback=reason is not None,
             fallback_reason=reason,
@@ -121,37 +135,87 @@ class Answers:
         history = what_is_known(past, session, now)
         return Request(history, now, body.surface.value, body.k, filters, hidden, body.diversity, body.explain)
 
-    def _under_rules(self, request: Request, log_away: bool) -> _Slate:
+    def _under_rules(
+        self, request: Request, log_away: bool, champion: Served | None, seat: Seat | None
+    ) -> tuple[Request, _Slate]:
+        """The slate, and the request as it stood under the rules of the shelf."""
         rules, shows = self._rules.lend(request.surface, request.now)
-        used: Counter[str] = Counter()
+        request, used = replace(request, rules=rules, shows=shows), Counter[str]()
         try:
-            slate = self._choose(replace(request, rules=rules, shows=shows), log_away)
+            slate = self._of_candidate(request, log_away, champion, seat) or self._choose(request, log_away, champion)
             used.update(name for place in slate.shown if (name := promotion_of(place.rule)))
         finally:
             self._rules.settle(shows, used)
-        return slate
+        return request, slate
 
-    def _choose(self, request: Request, log_away: bool) -> _Slate:
-        served = self._models.current  # read once: the whole answer is of this model
-        if served is not None:
+    def _of_candidate(self, request: Request, log_away: bool, champion: Served | None, seat: Seat | None) -> _Slate | None:
+        """What the candidate answers, where the request is its own; None: it is the champion's.
+
+        A candidate must not hurt a shopper: where it fails or has nothing to show the champion answers in its place.
+        """
+        if seat is None or seat.arm != CANDIDATE_ARM:
+            return None
+        started = time.perf_counter()
+        version, reason = seat.candidate.version.version, "candidate_empty"
+        try:
+            shown = self._timed(seat.candidate.recommender, request)
+        except Exception:  # as with a champion; the log has the cause
+            log.exception("candidate failed", extra={"model_version": version})
+            shown, reason = [], "candidate_failed"
+        seconds = time.perf_counter() - started
+        if shown:
+            return _Slate(shown, GREEDY, version, "event_log_away" if log_away else None, seconds)
+        instead = self._choose(request, log_away, champion)
+        if reason == "candidate_empty" and not instead.shown:
+            return _Slate([], GREEDY, version, "event_log_away" if log_away else None, seconds)  # nothing may be shown at all
+        return replace(instead, reason=instead.reason if instead.reason in FAILED else reason)
+
+    def _choose(self, request: Request, log_away: bool, champion: Served | None) -> _Slate:
+        started = time.perf_counter()
+        if champion is not None:
             try:
-                shown = self._timed(served.recommender, request)
+                shown = self._timed(champion.recommender, request)
             except Exception:  # a model may break on one shopper; they still see a shelf, and the log has the cause
-                log.exception("model failed", extra={"model_version": served.version.version})
+                log.exception("model failed", extra={"model_version": champion.version.version})
                 return self._popularity(request, "model_failed")
-            return _Slate(shown, GREEDY, served.version.version, "event_log_away" if log_away else None)
+            seconds = time.perf_counter() - started
+            return _Slate(shown, GREEDY, champion.version.version, "event_log_away" if log_away else None, seconds)
         return self._popularity(request, "no_model")
 
     def _popularity(self, request: Request, reason: str) -> _Slate:
+        started = time.perf_counter()
         shown = self._timed(self._popular.recommender(request.now), request)
-        return _Slate(shown, fallback.POLICY, None, reason)
+        return _Slate(shown, fallback.POLICY, None, reason, time.perf_counter() - started)
+
+    def _arms(
+        self, seat: Seat | None, slate: _Slate, request_id: str, moment: datetime, seconds: float
+    ) -> list[Mapping[str, Any]]:
+        """What a canary keeps of this request, counted for the arm that it was meant for."""
+        if seat is None:
+            return []
+        error, marked = slate.reason in FAILED, slate.reason is not None
+        outcome = "error" if error else "fallback" if marked else "answered"
+        self._metrics.canary_requests.labels(seat.arm, outcome).inc()
+        self._metrics.canary_seconds.labels(seat.arm).observe(seconds)
+        return [seat.row(request_id, moment, 1000 * seconds, error=error, fallback=marked)]
+
+    def _cast_shadow(
+        self, champion: Served | None, slate: _Slate, request_id: str, user_id: str | None, request: Request
+    ) -> None:
+        """Have a candidate in the shadow answer what the champion has answered, later and elsewhere."""
+        if slate.reason is not None or (candidate := self._candidates.shadowed(request_id, _version_of(champion))) is None:
+            return
+        shown = [place.item_id for place in slate.shown]
+        self._shadow.offer(Asked(candidate, request_id, user_id or request_id, request, shown, 1000 * slate.seconds))
 
     def _timed(self, recommender: Recommender, request: Request) -> list[Recommendation]:
         with self._metrics.score_seconds.time():
             return recommender.recommend(request)
 
-    def _expose(self, slate: _Slate, request_id: str, user_id: str | None, request: Request) -> str | None:
-        """Write what will be shown. Returns why that did not succeed, if so."""
+    def _expose(
+        self, slate: _Slate, request_id: str, user_id: str | None, request: Request, arms: Sequence[Mapping[str, Any]]
+    ) -> str | None:
+        """Write what will be shown, and to which arm of a canary. Returns why that did not succeed, if so."""
         rows = rows_of(
             slate.shown,
             request_id=request_id,
@@ -164,10 +228,10 @@ class Answers:
         )
         outcome, reason = "logged", None
         try:
-            if rows and not self._watch.ready():
+            if (rows or arms) and not self._watch.ready():
                 outcome, reason = "lost", "event_log_away"
             else:
-                self._exposures.write(rows)
+                self._exposures.write(rows, arms)
         except ServiceUnavailable as error:
             self._watch.failed(error)
             outcome, reason = "lost", "event_log_away"
@@ -181,6 +245,10 @@ class Answers:
         self._metrics.recommendations.labels(slate.policy, slate.model_version or NO_MODEL, surface, marked).inc()
         if reason:
             self._metrics.fallbacks.labels(reason).inc()
+
+
+def _version_of(champion: Served | None) -> str | None:
+    return champion.version.version if champion else None
 
 
 def _shown(place: Recommendation, explained: bool) -> ShownItem:

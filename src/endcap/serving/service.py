@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Protocol
 
 import anyio
 from anyio import to_thread
 
 from endcap.config import Params, Settings
+from endcap.data.canary_log import CanaryLog
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonym_key
 from endcap.errors import ServiceUnavailable
-from endcap.recommender import Model
 from endcap.release.registry import Registry
 from endcap.release.signing import Keys
 from endcap.serving.answers import Answers
+from endcap.serving.canary_shown import CanaryShown, canary_shown
+from endcap.serving.candidate_store import CanarySource, CandidateStore
 from endcap.serving.event_intake import Door
 from endcap.serving.exposure_log import ExposureLog, Rows
 from endcap.serving.fallback import Fallback
+from endcap.serving.loading import Load
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
 from endcap.serving.promotion_budgets import PromotionBudgets
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
+from endcap.serving.shadow import Shadow
 
 log = logging.getLogger(__name__)
 _SLATES_AT_ONCE = 6  # threads; a model computes on one core, the others wait for the disk
 _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections an event log keeps open
+
+
+class Source(ChampionSource, CanarySource, Protocol):
+    """Where models come from: `release.registry.Registry`."""
 
 
 class Service:
@@ -44,8 +51,8 @@ class Service:
         self,
         settings: Settings,
         params: Params,
-        source: ChampionSource | None = None,
-        load: Callable[[Path], Model] | None = None,
+        source: Source | None = None,
+        load: Load | None = None,
     ) -> None:
         self.settings, serving = settings, params.serving
         home = settings.paths
@@ -55,8 +62,9 @@ class Service:
         self._watch = LogWatch(self._event_log, self.metrics)
         self._writing = threading.Lock()  # SQLite lets one write at a time, and its own queue is a poll
         self._exposures = ExposureLog(self._append_exposures)
+        self._source: Source = source or Registry(settings.mlflow_url)
         self.models = ModelStore(
-            source or Registry(settings.mlflow_url),
+            self._source,
             Keys.load(home.secrets),
             home.models,
             self.metrics,
@@ -64,6 +72,17 @@ class Service:
             reload_seconds=serving.reload_seconds,
             load=load,
         )
+        self._canary_log = CanaryLog(settings.event_log_url)
+        self.candidates = CandidateStore(
+            self._source,
+            Keys.load(home.secrets),
+            home.models,
+            self.metrics,
+            repeat_surfaces=serving.repeat_surfaces,
+            reload_seconds=serving.reload_seconds,
+            load=load,
+        )
+        self.shadow = Shadow(self._append_shadows, self.metrics)
         budgets = PromotionBudgets(self._event_log, self._watch, self._writing, self.metrics)
         self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds)
         self._popular = Fallback(self._event_log, params.recent_days, serving.repeat_surfaces)
@@ -73,6 +92,8 @@ class Service:
             self._event_log,
             self._watch,
             self.models,
+            self.candidates,
+            self.shadow,
             self._rules,
             self._popular,
             self._exposures,
@@ -89,14 +110,19 @@ class Service:
         if not self._watch.ready():
             log.error("event log away at start", extra={"address": self._event_log.address})
         self.models.start()
+        self.candidates.start()
+        self.shadow.start()
         self._rules.start()
 
     def stop(self) -> None:
         """Stop following, write the exposures that wait, give back the shows that were not needed."""
         self.models.stop()
+        self.candidates.stop()
+        self.shadow.stop()
         self._rules.stop()
         self._exposures.close()
         self._event_log.close()
+        self._canary_log.close()
 
     async def recommend(self, body: RecommendationRequest) -> RecommendationAnswer:
         """A slate. Raises InputError on a k that is too large or a moment that is not plausible."""
@@ -128,9 +154,14 @@ class Service:
             self.metrics.events.labels(outcome).inc(count)
         return EventsAnswer(accepted=appended.accepted, duplicates=appended.duplicates, rejected=intake.rejected)
 
-    def _append_exposures(self, rows: Rows) -> None:
+    def _append_exposures(self, rows: Rows, arms: Rows) -> None:
         with self._writing:
-            self._event_log.append_exposures(rows)
+            self._event_log.append_exposures(rows, arms)
+
+    def _append_shadows(self, rows: Rows) -> None:
+        self._watch.require()
+        with self._writing:
+            self._canary_log.append_shadows(rows)
 
     def knows(self, item_id: str) -> bool:
         """Whether the serving model (or, without one, the fallback) can show this item."""
@@ -150,4 +181,18 @@ class Service:
             degraded.append(f"champion {state.refused.model_version} refused: {state.refused.reason}")
         if self._rules.refused:
             degraded.append(f"rules refused, the last good ones stay: {self._rules.refused}")
-        return Readiness(ready=event_log, model_version=state.model_version, event_log=event_log, degraded=degraded)
+        canary = self.canary()
+        degraded += canary.degraded
+        return Readiness(
+            ready=event_log,
+            model_version=state.model_version,
+            event_log=event_log,
+            canary=canary.summary if canary.open else None,
+            degraded=degraded,
+        )
+
+    def canary(self) -> CanaryShown:
+        """The canary that is open or was last, as the page and /v1/canary show it."""
+        candidates = self.candidates
+        served = self.models.current
+        return canary_shown(candidates, served.version.version if served else None, datetime.now(UTC))
