@@ -94,7 +94,7 @@ def advance(by: str, reason: str) -> dict[str, Any]:
         raise ReleaseError("cannot go on", field="canary", value=state.told(), action=action)
     with one_at_a_time(settings):
         current = canary_rollout.newest(registry, keys)
-        if current is None or (current.canary_id, current.step, current.status) != (state.canary_id, state.step, "running"):
+        if current is None or not canary_rollout.same_step(current, state):
             raise ReleaseError("has moved meanwhile", field="canary", value=state.canary_id, action="Look at it again.")
         state = canary_rollout.advance(registry, keys, current, by, (reason, *seen.reasons), seen)
     return told(state, settings)

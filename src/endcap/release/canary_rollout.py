@@ -124,7 +124,7 @@ def start(
 def take(registry: Registry, keys: Keys, seen: CanaryState, look: Look) -> CanaryState:
     """Do what a look at `seen` decided. When somebody else has moved the canary meanwhile the look is void, and that stands."""
     current = newest(registry, keys)
-    if current is None or (current.canary_id, current.step, current.status) != (seen.canary_id, seen.step, seen.status):
+    if current is None or not same_step(current, seen):
         log.info("look is void: the canary has moved", extra={"canary": seen.canary_id})
         return current or seen
     if look.action == "roll_back":
@@ -134,6 +134,11 @@ def take(registry: Registry, keys: Keys, seen: CanaryState, look: Look) -> Canar
     state = current.model_copy(update={"look": look})
     _write(registry, keys, state)
     return state
+
+
+def same_step(current: CanaryState, seen: CanaryState) -> bool:
+    """Whether what was seen still holds: the same canary runs, in the same step."""
+    return current.status == "running" and (current.canary_id, current.step) == (seen.canary_id, seen.step)
 
 
 def advance(registry: Registry, keys: Keys, state: CanaryState, by: str, reasons: tuple[str, ...], look: Look) -> CanaryState:
