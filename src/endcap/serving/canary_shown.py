@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from endcap.release.canary_state import SHADOW, CanaryState, Entry, Look, Status
+from endcap.release.canary_state import ArmSeen, CanaryState, Entry, Look, Status
 from endcap.serving.schemas import Refusal
 
 if TYPE_CHECKING:
@@ -81,13 +81,17 @@ def _waits(state: CanaryState, champion: str | None, now: datetime) -> list[str]
     if champion not in (state.champion_version, state.model_version):
         found.append(f"canary pauses: it is compared with model {state.champion_version}, here serves {champion or 'none'}")
     if state.status == "passed":
-        found.append("canary waits for a person: confirm it in promote_model, or `endcap canary promote`")
+        found.append("canary waits for a person: confirm it in promote_model, or run endcap canary promote")
         return found
     looked = state.look.at if state.look else state.since
     if now - looked > LOOKED:
         found.append(f"canary: nobody has looked since {looked:%Y-%m-%d %H:%M} UTC: is promote_model running?")
     if state.look is not None and state.look.overdue:
         found.append("canary: its patience is over, a person has to decide")
-    if state.step != SHADOW and state.look is not None and state.look.candidate.errors:
+    if state.look is not None and _rate(state.look.candidate) > _rate(state.look.champion):
         found.append(f"canary: {state.look.candidate.errors} requests of the candidate failed; the champion answered them")
     return found
+
+
+def _rate(arm: ArmSeen) -> float:
+    return arm.errors / arm.requests if arm.requests else 0.0
