@@ -69,7 +69,7 @@ class Decision:
 def share_of(shopper_id: str, salt: str) -> float:
     """Where a shopper lies in [0, 1), for ever: with the candidate while this is below its share, so a growing share keeps all.
 
-    Uniform over shoppers, and independent between salts: with the candidate's version as salt, others come first each time.
+    Uniform over shoppers, and independent between salts: with the canary's name as salt, others come first each time.
 
     >>> round(share_of("437d716ac40e553b", "41"), 4), round(share_of("437d716ac40e553b", "42"), 4)
     (0.6294, 0.171)
