@@ -189,9 +189,10 @@ class CandidateStore:
             log.info("candidate taken", extra={"model_version": version.version, "canary": state.canary_id})
 
     def _serve(self, candidate: Candidate) -> None:
+        before, state = self.current, candidate.state
         self.current, self.refused, self._tried = candidate, None, None
-        state = candidate.state
-        self._metrics.canary.clear()
+        if before is None or (before.state.canary_id, before.state.step) != (state.canary_id, state.step):
+            self._metrics.canary.clear()
         self._metrics.canary.labels(state.model_version, state.canary_id, str(state.step)).set(1)
         self._metrics.canary_share.set(state.share)
         if state.look is not None:

@@ -137,3 +137,24 @@ def test_hours_of_a_step_are_of_settled_shoppers(log: EventLog, rows: CanaryLog,
 def test_an_empty_log_says_nothing(rows: CanaryLog, state: CanaryState) -> None:
     look = canary_evidence.look(state, rows, DAY, START + timedelta(hours=1))
     assert (look.action, look.candidate.requests, look.candidate.latency_ms) == ("wait", 0, None)
+
+
+@pytest.mark.postgres
+def test_postgresql_says_the_same(postgres_url: str, state: CanaryState) -> None:
+    log, rows = EventLog(postgres_url), CanaryLog(postgres_url)
+    log.create()
+    shown(log, state, "r1", "ann", "candidate", 0, error=True)
+    shown(log, state, "r2", "ann", "candidate", 1)
+    shown(log, state, "r3", "bob", "champion", 1)
+    act(log, 1, "ann", 2, request="r1")
+    act(log, 2, "bob", 3, "purchase")
+    comparison = {"request_id": "r9", "canary_id": state.canary_id, "shopper": "ann", "answered_at": START, "error": False}
+    for _ in range(2):  # a known request is left as it is
+        rows.append_shadows([comparison | {"overlap": 0.5, "rank_correlation": None, "candidate_ms": 1.0, "champion_ms": 1.0}])
+    look = canary_evidence.look(state, rows, DAY, START + timedelta(hours=48))
+    assert (look.candidate.clicks, look.candidate.errors, look.candidate.settled) == (1, 1, 2)
+    assert (look.champion.clicks, look.champion.purchases) == (1, 1)
+    assert len(rows.shadows(state.canary_id)) == 1
+    assert rows.arm_of("r1") is not None
+    log.close()
+    rows.close()
