@@ -56,6 +56,7 @@ def shown(
     step: int = 0,
     latency: float = 10.0,
     error: bool = False,
+    answered: float | None = None,
 ) -> None:
     time = START + timedelta(hours=hours)
     exposure = {"request_id": request, "user_id": user, "surface": "home", "time": time, "item_id": item, "rank": 1}
@@ -67,7 +68,7 @@ def shown(
         arm=arm,
         shopper=user,
         time=time,
-        answered_at=time,
+        answered_at=time if answered is None else START + timedelta(hours=answered),
         latency_ms=latency,
         error=error,
         fallback=error,
@@ -116,6 +117,16 @@ def test_too_late_and_not_yet_known_is_nothing(log: EventLog, rows: CanaryLog, s
     act(log, 2, "ann", 1, request="r1")
     early = canary_evidence.look(state, rows, DAY, START + timedelta(hours=2)).candidate
     assert (early.requests, early.settled, early.clicks) == (1, 0, 0)
+
+
+def test_a_replay_is_settled_by_when_it_was_answered(log: EventLog, rows: CanaryLog, state: CanaryState) -> None:
+    """It speaks of last year, but what it leads to is only being sent."""
+    shown(log, state, "r1", "ann", "candidate", 0, answered=48)
+    act(log, 1, "ann", 1, request="r1")
+    early = canary_evidence.look(state, rows, DAY, START + timedelta(hours=50)).candidate
+    assert (early.settled, early.clicks) == (0, 0)
+    late = canary_evidence.look(state, rows, DAY, START + timedelta(hours=73)).candidate
+    assert (late.settled, late.clicks) == (1, 1)
 
 
 def test_errors_need_not_wait_for_clicks(log: EventLog, rows: CanaryLog, state: CanaryState) -> None:

@@ -264,3 +264,27 @@ def test_the_candidate_keeps_to_the_history_and_the_log(client: TestClient, cana
     answer = ask(client, user_id="u1")
     assert ids(answer)[0] == "bowl"
     assert {row["model_version"] for row in log.request(answer["request_id"])} == {"2"}
+
+
+def test_a_candidate_that_does_not_load_is_not_tried_at_every_look(
+    client: TestClient, service: Service, shelf: CanaryShelf, canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def broken(directory: Any) -> None:
+        tried.append(directory)
+        raise ValueError("made by another version")
+
+    shelf.publish(1)
+    service.models.check()
+    shelf.candidate(2, REVERSED)
+    canary_rollout.start(shelf, shelf.keys, everybody(canary), "2", "ada", AT)
+    monkeypatch.setattr(service.candidates, "_load", broken)
+    for _ in range(3):
+        service.candidates.check()
+    assert len(tried) == 1
+    assert "made by another version" in client.get("/v1/canary").json()["refused"]["reason"]
+    assert ask(client, user_id="u1")["model_version"] == "1"
+    service.candidates._tried = None  # after RETRY_SECONDS
+    service.candidates.check()
+    assert len(tried) == 2
