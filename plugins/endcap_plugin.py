@@ -132,5 +132,6 @@ class EndcapPlugin(AirflowPlugin):
         _screen("Drift (Evidently)", SETTINGS.evidently_url),
         _screen("Models (MLflow)", f"{SETTINGS.mlflow_url}/#/models"),
         _screen("Recommendation service", f"{SETTINGS.serving_url}/docs"),
+        _screen("Canary", f"{SETTINGS.serving_url}/canary"),
     ]
     global_operator_extra_links = [ReportLink()]  # noqa: RUF012

@@ -55,6 +55,7 @@ class ModelKind(StrEnum):
 
 MODEL_NAME = "endcap-recommender"
 CHAMPION = "champion"
+CANARY = "canary"  # the alias of the candidate that answers part of the shoppers
 
 # What every single row must keep to: the service's door and the suites in `expectations/` both go by these.
 FIRST_TIME = datetime(1995, 1, 1, tzinfo=UTC)  # no shop is older: an earlier time is of a wrong unit or zone

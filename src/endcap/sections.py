@@ -221,10 +221,21 @@ class Guard(Section):
 GuardMetric = Literal["clicks", "purchases", "latency_ms", "errors", "fallbacks"]
 
 
+class Shadow(Section):
+    """Before the first step: the candidate answers beside the champion, and nobody sees it."""
+
+    share: Annotated[float, Field(gt=0, le=1)]  # of requests
+    min_requests: Annotated[int, Field(ge=30)]  # compared, before it goes on; with fewer no interval can be trusted
+    min_hours: Annotated[float, Field(ge=0)]
+
+
 class Canary(Section):
     """A candidate's steps of traffic, and the bars that it must not break. After the last step it answers everybody."""
 
+    enabled: bool = False  # promote_model goes this way
+    confirm: bool = True  # a person has the last word, too
     confidence: Confidence
+    shadow: Shadow | None = None
     steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1)]
     guards: Annotated[dict[GuardMetric, Guard], Field(min_length=1)]
 

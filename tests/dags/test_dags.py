@@ -87,9 +87,75 @@ def test_a_time_out_never_approves(dags: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("chosen", "then"), [(["Approve"], "promote"), (["Reject"], "reject"), ([], "reject"), (["Approve", "Reject"], "reject")]
 )
-def test_only_approve_promotes(dags: dict[str, Any], chosen: list[str], then: str) -> None:
+def test_only_approve_promotes(dags: dict[str, Any], chosen: list[str], then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from endcap.pipeline import canary
+
     decide = dags["promote_model"].get_task("decide")
-    assert decide.python_callable({"chosen_options": chosen}) == then
+    for wanted, way in ((False, "promote"), (True, "start_canary")):
+        monkeypatch.setattr(canary, "wanted", lambda version, wanted=wanted: wanted)
+        assert decide.python_callable({"chosen_options": chosen}, "3") == (way if then == "promote" else then)
+
+
+def test_a_canary_hangs_on_the_same_approval_and_ends_with_a_persons_word(dags: dict[str, Any]) -> None:
+    dag = dags["promote_model"]
+    approved = {"evaluate_gates", "require_gates", "approve", "decide"}
+    assert above(dag, "start_canary") == approved
+    assert dag.get_task("start_canary").upstream_task_ids == {"decide"}
+    assert above(dag, "crown") == approved | {"start_canary", "follow_canary", "last_word_wanted", "confirm", "conclude"}
+    assert above(dag, "refuse") == above(dag, "crown")
+    confirm = dag.get_task("confirm")
+    assert (confirm.options, confirm.defaults) == (["Promote", "Roll back"], None)
+    assert confirm.response_timeout.total_seconds() > 0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "then"),
+    [(["Promote"], "crown"), (["Roll back"], "refuse"), ([], "refuse"), (["Promote", "Roll back"], "refuse")],
+)
+def test_only_promote_crowns(dags: dict[str, Any], chosen: list[str], then: str) -> None:
+    assert dags["promote_model"].get_task("conclude").python_callable({"chosen_options": chosen}) == then
+
+
+def test_a_canary_is_followed_without_holding_a_worker(dags: dict[str, Any]) -> None:
+    follow = dags["promote_model"].get_task("follow_canary")
+    assert (follow.mode, follow.soft_fail, follow.silent_fail) == ("reschedule", False, False)
+    assert follow.poke_interval >= 60
+    assert dags["promote_model"].dagrun_timeout.total_seconds() > follow.timeout + 14 * 86_400, "and two persons' answers"
+
+
+def test_every_look_says_state_and_reason(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from endcap.errors import ReleaseError
+    from endcap.pipeline import canary
+
+    class Instance:
+        def __init__(self) -> None:
+            self.said: dict[str, Any] = {}
+
+        def xcom_push(self, key: str, value: Any) -> None:
+            self.said[key] = value
+
+    dag = dags["promote_model"]
+    follow = dag.get_task("follow_canary")
+    told = {"state": "running", "share": 0.1, "reason": "12 h of at least 24 h", "report_url": "/canary", "over": False}
+    monkeypatch.setattr(canary, "follow", lambda version: told)
+    instance = Instance()
+    assert not follow.poke({"ti": instance}).is_done
+    assert instance.said == {key: told[key] for key in ("state", "share", "reason", "report_url")}
+    monkeypatch.setattr(canary, "follow", lambda version: {"state": "unknown", "reason": "MLflow is away", "over": False})
+    assert not follow.poke({"ti": instance}).is_done
+    monkeypatch.setattr(canary, "follow", lambda version: told | {"state": "passed", "over": True})
+    passed = follow.poke({"ti": instance})
+    assert (passed.is_done, passed.xcom_value["state"]) == (True, "passed")
+
+    def rolled_back(version: str) -> None:
+        raise ReleaseError("was rolled back in its canary: clicks -10%")
+
+    monkeypatch.setattr(canary, "follow", rolled_back)
+    with pytest.raises(ReleaseError, match="clicks -10%"):
+        follow.poke({"ti": instance})
+    wanted = dag.get_task("last_word_wanted").python_callable
+    assert wanted({"state": "passed"})
+    assert not wanted({"state": "promoted"})
 
 
 def test_a_rejected_batch_reaches_no_version(dags: dict[str, Any]) -> None:
@@ -124,7 +190,7 @@ def test_assets_join_the_loop(dags: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_failure_whose_message_is_the_point_is_not_tried_again(dags: dict[str, Any], name: str) -> None:
-    final = {"quarantine_batch", "require_gates", "reject", "approve"}
+    final = {"quarantine_batch", "require_gates", "reject", "approve", "confirm", "refuse"}
     assert {task.task_id: task.retries for task in dags[name].tasks if (task.retries == 0) != (task.task_id in final)} == {}
 
 

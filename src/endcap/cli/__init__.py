@@ -34,6 +34,7 @@ def _register() -> None:
     from endcap.cli import (
         audit,
         benchmark,
+        canary,
         data,
         demo,
         docs,
@@ -50,7 +51,7 @@ def _register() -> None:
         tune,
     )
 
-    models = (stages, tune, release, evaluate_policy, learn_policy, monitor)
+    models = (stages, tune, release, canary, evaluate_policy, learn_policy, monitor)
     service = (serve, rules, keys, audit)
     for module in (demo, stack, data, *models, *service, lineage, benchmark, docs):
         module.register(app)

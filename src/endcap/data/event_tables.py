@@ -115,12 +115,48 @@ api_keys = sa.Table(
     sa.Column("revoked", sa.BigInteger),
 )
 
+canary_requests = sa.Table(
+    "canary_requests",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("canary_id", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("arm", sa.Text, nullable=False),
+    sa.Column("shopper", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("answered_at", sa.BigInteger, nullable=False),
+    sa.Column("latency_ms", sa.Double, nullable=False),
+    sa.Column("error", sa.Boolean, nullable=False),
+    sa.Column("fallback", sa.Boolean, nullable=False),
+    sa.Index("canary_requests_of_step", "canary_id", "step"),
+)
+
+shadow_requests = sa.Table(
+    "shadow_requests",
+    metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("canary_id", sa.Text, nullable=False),
+    sa.Column("shopper", sa.Text, nullable=False),
+    sa.Column("answered_at", sa.BigInteger, nullable=False),
+    sa.Column("overlap", sa.Double),
+    sa.Column("rank_correlation", sa.Double),
+    sa.Column("candidate_ms", sa.Double, nullable=False),
+    sa.Column("champion_ms", sa.Double, nullable=False),
+    sa.Column("error", sa.Boolean, nullable=False),
+    sa.Index("shadow_requests_of_canary", "canary_id"),
+)
+
 
 def microseconds(time: datetime) -> int:
     """As features.to_microseconds. Raises ValueError on a time without a zone: guessing one would shift events by hours."""
     if time.tzinfo is None:
         raise ValueError(f"time {time.isoformat()} has no zone")
     return to_microseconds(time)
+
+
+def whole_times(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with its times as microseconds."""
+    return {name: microseconds(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def moment(value: int) -> datetime:

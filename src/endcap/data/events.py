@@ -125,18 +125,23 @@ class EventLog:
         )
         return self._dicts(query)[::-1]
 
-    def append_exposures(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store shown items (exposure_schema, and `features` with their `feature_set` if any); durable when it returns.
+    def append_exposures(self, rows: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Store shown items (exposure_schema, and `features` with their `feature_set` if any), and which arm of a canary
+        answered (`canary_log.py`), all or none.
 
-        A known (request_id, rank) is left as it is.
+        Durable when it returns. A known (request_id, rank) is left as it is.
         """
-        statement = self._insert(tables.exposures).on_conflict_do_nothing(index_elements=["request_id", "rank"])
+        shown = self._insert(tables.exposures).on_conflict_do_nothing(index_elements=["request_id", "rank"])
+        asked = self._insert(tables.canary_requests).on_conflict_do_nothing(index_elements=["request_id"])
         about = {"features": None, "feature_set": None, "logged_at": microseconds(datetime.now(UTC))}
-        values = [{**about, **row, "time": microseconds(row["time"])} for row in rows]
-        if not values:
+        values = [{**about, **tables.whole_times(row)} for row in rows]
+        statements = ((shown, values), (asked, [tables.whole_times(row) for row in arms]))
+        if not rows and not arms:
             return
         with self._answering(), self._engine.begin() as connection:
-            connection.execute(statement, values)
+            for statement, values in statements:
+                if values:
+                    connection.execute(statement, values)
 
     def exposures(self, start: datetime, end: datetime) -> pa.Table:
         """Exposures (exposure_schema) with start <= time < end, by time, request and rank."""

@@ -54,11 +54,28 @@ def _of_request(settings: Settings, request_id: str) -> dict[str, Any]:
         "request_id": request_id,
         **{key: _plain(first.get(key)) for key in ("time", "user_id", "surface", "model_version", "fallback")},
         "policy": ", ".join(dict.fromkeys(row["policy"] for row in rows)),  # and the rules of the shelf that took places
+        **_arm(settings, request_id),
         "items": [{"item_id": row["item_id"], "rank": row["rank"], "score": row["score"]} for row in rows],
     }
     if first.get("fallback") or not str(first.get("model_version", "")).isdigit():
         return {"request": request, "model": {"missing": "this answer was a fallback: no model chose it"}}
     return {"request": request, **_of_model(settings, str(first["model_version"]))}
+
+
+def _arm(settings: Settings, request_id: str) -> dict[str, str]:
+    """The arm of the canary that the request belonged to, whoever answered it; nothing of a request outside of any."""
+    from endcap.data.canary_log import CanaryLog
+
+    log = CanaryLog(settings.event_log_url)
+    try:
+        log.create()  # an event log from before canaries has no such table
+        found = log.arm_of(request_id)
+    finally:
+        log.close()
+    if found is None:
+        return {}
+    failed = ", which failed" if found["error"] else ""
+    return {"arm": f"{found['arm']} of {found['canary_id']}, step {found['step'] + 1}{failed}"}
 
 
 def _of_model(settings: Settings, version: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def register_candidate(workspace: str | Path) -> dict[str, Any]:
     model, evaluation = root / "work" / "model", root / "work" / "evaluation"
     if not (model / "config.json").exists():
         raise TrainingError("there is no trained model", field=str(model), action="Run the stages of dvc.yaml first.")
-    registry = _registry(load_settings())
+    registry = registry_of(load_settings())
     version = registry.register(
         model,
         kind=card.kind,
@@ -84,7 +84,7 @@ def evaluate_gates(model_version: str) -> dict[str, Any]:
     from endcap.release.scorecard import summary_markdown
 
     settings, params = load_settings(), load_params()
-    registry, keys = _registry(settings), _keys(settings)
+    registry, keys = registry_of(settings), keys_of(settings)
     candidate = registry.get(model_version)
     datasets = DatasetRepository(settings.paths, settings.dvc_remote_url)
     champion = incumbent(registry, keys)
@@ -125,8 +125,8 @@ def set_aside(model_versions: Sequence[str], newest: str) -> list[str]:
     if not older:
         return []
     settings = load_settings()
-    with _one_at_a_time(settings):
-        return [version for version in older if promotion.supersede(_registry(settings), version, newest)]
+    with one_at_a_time(settings):
+        return [version for version in older if promotion.supersede(registry_of(settings), version, newest)]
 
 
 def require_gates(model_version: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def require_gates(model_version: str) -> dict[str, Any]:
     from endcap.release.records import GATE, verified_gate
 
     settings = load_settings()
-    candidate = _registry(settings).get(model_version)
+    candidate = registry_of(settings).get(model_version)
     told = json.loads(candidate.tags.get(GATE) or "{}")
     if told and told.get("passed") is False:
         failed = [name for name, passed in told.get("checks", {}).items() if not passed]
@@ -149,7 +149,7 @@ def require_gates(model_version: str) -> dict[str, Any]:
             field=f"model {candidate.version}",
             action=f"Scorecard: {candidate.tags.get('scorecard', '')}. See docs/runbooks/gates-refused.md.",
         )
-    record = verified_gate(candidate, _keys(settings))
+    record = verified_gate(candidate, keys_of(settings))
     return {
         "model_version": candidate.version,
         "judged_at": record["judged_at"],
@@ -162,8 +162,8 @@ def promote(model_version: str, approved_by: str) -> dict[str, Any]:
     from endcap.release import promotion
 
     settings = load_settings()
-    registry, keys = _registry(settings), _keys(settings)
-    with _one_at_a_time(settings), _audit(settings, keys) as audit:
+    registry, keys = registry_of(settings), keys_of(settings)
+    with one_at_a_time(settings), audit_of(settings, keys) as audit:
         champion = promotion.promote(registry, keys, model_version, approved_by, audit)
     return {"model_version": champion.version, "approved_by": champion.tags.get("promoted_by", approved_by)}
 
@@ -177,8 +177,8 @@ def reject(model_version: str, rejected_by: str, reason: str = "") -> dict[str, 
     from endcap.release import promotion
 
     settings = load_settings()
-    with _one_at_a_time(settings), _audit(settings, _keys(settings)) as audit:
-        candidate = promotion.reject(_registry(settings), model_version, rejected_by, reason, audit)
+    with one_at_a_time(settings), audit_of(settings, keys_of(settings)) as audit:
+        candidate = promotion.reject(registry_of(settings), model_version, rejected_by, reason, audit)
     raise ReleaseError(
         f"was rejected by {candidate.tags['rejected_by']}",
         field=f"model {candidate.version}",
@@ -192,8 +192,8 @@ def rollback(by: str) -> dict[str, Any]:
     from endcap.release import promotion
 
     settings = load_settings()
-    registry, keys = _registry(settings), _keys(settings)
-    with _one_at_a_time(settings), _audit(settings, keys) as audit:
+    registry, keys = registry_of(settings), keys_of(settings)
+    with one_at_a_time(settings), audit_of(settings, keys) as audit:
         left = registry.champion()
         champion = promotion.rollback(registry, keys, by, audit)
     return {"model_version": champion.version, "from_version": left.version if left else ""}
@@ -210,7 +210,7 @@ def verify_champion() -> dict[str, Any]:
     from endcap.release.records import verified_promotion
 
     settings = load_settings()
-    registry, keys = _registry(settings), _keys(settings)
+    registry, keys = registry_of(settings), keys_of(settings)
     champion = promotion.verified_champion(registry, keys)
     if champion is None:
         raise ReleaseError("there is no champion", field="@champion", action="Run retrain_full, then approve promote_model.")
@@ -231,13 +231,14 @@ def _checkout_newest(datasets: DatasetRepository, folder: Path) -> Path:
     return folder / "dataset"
 
 
-def _one_at_a_time(settings: Settings) -> AbstractContextManager[None]:
+def one_at_a_time(settings: Settings) -> AbstractContextManager[None]:
     """Whoever moves the champion, or rules a model out, holds this lock: what was checked still holds when the alias moves."""
     return locked(settings.home / "release" / "champion.lock")
 
 
 @contextmanager
-def _audit(settings: Settings, keys: Keys) -> Iterator[AuditLog]:
+def audit_of(settings: Settings, keys: Keys) -> Iterator[AuditLog]:
+    """The audit log, closed afterwards."""
     from endcap.release.audit import AuditLog
 
     log = AuditLog(settings.event_log_url, keys)
@@ -247,13 +248,13 @@ def _audit(settings: Settings, keys: Keys) -> Iterator[AuditLog]:
         log.close()
 
 
-def _registry(settings: Settings) -> Registry:
+def registry_of(settings: Settings) -> Registry:
     from endcap.release.registry import Registry
 
     return Registry(settings.mlflow_url)
 
 
-def _keys(settings: Settings) -> Keys:
+def keys_of(settings: Settings) -> Keys:
     from endcap.release.signing import Keys
 
     return Keys.load(settings.paths.secrets)

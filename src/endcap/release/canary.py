@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Action = Literal["advance", "wait", "roll_back"]
 BITS = 53  # of a float between 0 and 1
+FEWEST = 30  # shoppers in an arm, below which no interval can be trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Decision:
 def share_of(shopper_id: str, salt: str) -> float:
     """Where a shopper lies in [0, 1), for ever: with the candidate while this is below its share, so a growing share keeps all.
 
-    Uniform over shoppers, and independent between salts: with the candidate's version as salt, others come first each time.
+    Uniform over shoppers, and independent between salts: with the canary's name as salt, others come first each time.
 
     >>> round(share_of("437d716ac40e553b", "41"), 4), round(share_of("437d716ac40e553b", "42"), 4)
     (0.6294, 0.171)
@@ -81,7 +82,8 @@ def decide(settings: Canary, step: int, hours: float, metrics: Mapping[str, Arms
     """Judge one step, `hours` after it began, as often as one likes.
 
     Roll back once any guard is surely beyond its bar. Advance once all are surely within theirs and `min_hours` are over.
-    Else wait: time alone never advances.
+    Else wait: time alone never advances. A guard is read once its own arms have enough shoppers, so that errors, which are
+    known at once, need not wait for clicks, which are not.
 
     Raises:
         InputError: no such step or hours, or metrics that are not those of the guards.
@@ -91,30 +93,58 @@ def decide(settings: Canary, step: int, hours: float, metrics: Mapping[str, Arms
         raise InputError("is no time since the step began", field="hours", value=hours, action="Give hours, 0 or more.")
     _same_metrics(settings, metrics)
     overdue = hours >= here.patience_hours
-    note = (f"{hours:g} h are over the patience of {here.patience_hours:g} h: an operator has to decide",) * overdue
-    fewest = int(min(_fewest(arms) for arms in metrics.values()))
-    if fewest < here.min_shoppers:
-        why = f"{fewest} shoppers in the smaller arm, {here.min_shoppers} are wanted"
-        return Decision("wait", here.share, (why, *note), overdue=overdue)
-    readings = tuple(_read(settings, step, name, arms) for name, arms in metrics.items())
+    note = (f"{hours:.3g} h are over the patience of {here.patience_hours:g} h: an operator has to decide",) * overdue
+    readings = tuple(_read(settings, step, name, arms) for name, arms in metrics.items() if _fewest(arms) >= here.min_shoppers)
     if broken := tuple(str(one) for one in readings if one.broken):
         return Decision("roll_back", 0.0, broken, readings)
+    if len(readings) < len(metrics):
+        fewest = int(min(_fewest(arms) for arms in metrics.values()))
+        why = f"{fewest} shoppers in the smaller arm, {here.min_shoppers} are wanted"
+        return Decision("wait", here.share, (why, *note), readings, overdue)
     if unsure := tuple(str(one) for one in readings if not one.passed):
         return Decision("wait", here.share, (*unsure, *note), readings, overdue)
     if hours < here.min_hours:
-        return Decision("wait", here.share, (f"{hours:g} h of at least {here.min_hours:g} h",), readings)
+        return Decision("wait", here.share, (f"{hours:.3g} h of at least {here.min_hours:g} h",), readings)
     following = settings.steps[step + 1].share if step + 1 < len(settings.steps) else 1.0
     return Decision("advance", following, tuple(map(str, readings)), readings)
+
+
+def decide_shadow(settings: Canary, hours: float, compared: int, errors: Arms) -> Decision:
+    """Judge the time before the first step: only errors can be, since nobody saw an answer and it was not timed alike.
+
+    Roll back once the candidate surely errs more than the first step would bear. Go on to the first step once enough requests
+    were compared for long enough; with a share that nobody sees, waiting harms nobody, so there is no patience.
+
+    Raises:
+        InputError: `canary.shadow` is not set.
+    """
+    shadow = settings.shadow
+    if shadow is None:
+        raise InputError(
+            "is not set", field="canary.shadow", action="Set share, min_requests and min_hours, or begin at step 0."
+        )
+    readings: tuple[Reading, ...] = ()
+    if "errors" in settings.guards and _fewest(errors) >= FEWEST:
+        readings = (_read(settings, 0, "errors", errors),)
+    if readings and readings[0].broken:
+        return Decision("roll_back", 0.0, (str(readings[0]),), readings)
+    if compared < shadow.min_requests:
+        return Decision("wait", 0.0, (f"{compared} requests compared, {shadow.min_requests} are wanted",), readings)
+    if hours < shadow.min_hours:
+        return Decision("wait", 0.0, (f"{hours:.3g} h of at least {shadow.min_hours:g} h in the shadow",), readings)
+    return Decision("advance", settings.steps[0].share, (f"{compared} requests compared", *map(str, readings)), readings)
 
 
 def levels(settings: Canary) -> tuple[float, float]:
     """α of a roll back, and of advancing.
 
-    Any guard at any step may roll back, so α is shared among them (Bonferroni): a candidate within all bars is rolled back with
-    probability α at most. To advance all have to agree, so none of them needs less than α (intersection-union, Berger 1982).
+    Any guard at any step may roll back, and errors in the shadow, so α is shared among them (Bonferroni): a candidate within
+    all bars is rolled back with probability α at most. To advance all have to agree, so none of them needs less than α
+    (intersection-union, Berger 1982).
     """
     alpha = 1 - settings.confidence
-    return alpha / (len(settings.guards) * len(settings.steps)), alpha
+    tests = len(settings.guards) * len(settings.steps) + (settings.shadow is not None and "errors" in settings.guards)
+    return alpha / tests, alpha
 
 
 def bounds(guard: Guard, step: CanaryStep, arms: Arms, alpha: float) -> tuple[Floats, Floats]:

@@ -57,7 +57,7 @@ def promote(registry: Registry, keys: Keys, version: str, approved_by: str, audi
     champion = registry.champion()
     if champion is not None and champion.version == candidate.version and _verifies(candidate, keys):
         return candidate
-    _refuse_stale(registry, keys, candidate, gate.get("champion_version"))
+    refuse_stale(registry, keys, candidate, gate.get("champion_version"))
     record = keys.sign(promotion_record(candidate, gate, approved_by))
     _tell(audit, "model.promoted", candidate, approved_by, instead_of=champion.version if champion else None)
     tags = {
@@ -152,7 +152,8 @@ def _verifies(version: ModelVersion, keys: Keys) -> bool:
     return True
 
 
-def _refuse_stale(registry: Registry, keys: Keys, candidate: ModelVersion, judged_against: object) -> None:
+def refuse_stale(registry: Registry, keys: Keys, candidate: ModelVersion, judged_against: object) -> None:
+    """Raises ReleaseError when the champion is no longer the one that the gates compared with."""
     standing = incumbent(registry, keys)
     present = standing.version if standing else None
     if present not in (judged_against, candidate.version):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from endcap.contracts import ModelVersion
     from endcap.release.signing import Keys
 
-GATE, PROMOTION = "gate_record", "promotion_record"  # the tags that hold them
+GATE, PROMOTION, CANARY = "gate_record", "promotion_record", "canary_record"  # the tags that hold them
 _FORMAT = 1
 _APPROVE = "Let promote_model judge and approve this version (docs/runbooks/record-does-not-verify.md)."
 
@@ -65,6 +65,11 @@ def promotion_record(version: ModelVersion, gate: dict[str, Any], approved_by: s
     }
 
 
+def canary_record(version: ModelVersion, gate: dict[str, Any], approved_by: str, state: dict[str, Any]) -> dict[str, Any]:
+    """A person's approval of one gate record for a canary, and where that stands (`canary_state.py`), to be signed."""
+    return {"record": "canary", **identity(version), "gate": gate, "approved_by": approved_by, "state": state}
+
+
 def to_tag(record: dict[str, Any]) -> str:
     return json.dumps(record, sort_keys=True)
 
@@ -87,11 +92,24 @@ def verified_promotion(version: ModelVersion, keys: Keys) -> dict[str, Any]:
     Raises:
         RecordInvalid: any of that does not hold.
     """
+    return _approved(version, keys, PROMOTION, "promotion")
+
+
+def verified_canary(version: ModelVersion, keys: Keys) -> dict[str, Any]:
+    """The canary record of a version, proved as a promotion record is: nobody sees an answer of what has not earned it.
+
+    Raises:
+        RecordInvalid: it does not verify.
+    """
+    return _approved(version, keys, CANARY, "canary")
+
+
+def _approved(version: ModelVersion, keys: Keys, tag: str, kind: str) -> dict[str, Any]:
     _bound(keys.verify(_tag(version, GATE, "gate")), version, "gate")
-    record = _bound(keys.verify(_tag(version, PROMOTION, "promotion")), version, "promotion")
+    record = _bound(keys.verify(_tag(version, tag, kind)), version, kind)
     _passed(_bound(keys.verify(record.get("gate")), version, "gate"), version)
     if not record.get("approved_by"):
-        raise RecordInvalid("names nobody who approved", field=f"promotion record of model {version.version}", action=_APPROVE)
+        raise RecordInvalid("names nobody who approved", field=f"{kind} record of model {version.version}", action=_APPROVE)
     return record
 
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endcap.contracts import CHAMPION, MODEL_NAME, ModelVersion
+from endcap.contracts import CANARY, CHAMPION, MODEL_NAME, ModelVersion
 from endcap.errors import RegistryError
 from endcap.models.digest import digest
 from endcap.release import candidate
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+NEWEST_CANARY = "newest_canary"  # the tag of the registered model
 _TAGS = ("kind", "dataset_version", "code_commit", "params_hash", "digest")
 
 
@@ -121,6 +122,33 @@ class Registry:
         """Move `@champion`. Only promotion.py calls this: serving refuses a champion without records."""
         with self._connection.open(f"making model {version} champion") as client:
             client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
+    def canaries(self) -> tuple[ModelVersion | None, ModelVersion | None]:
+        """What `@canary` points to, verified or not, and the version whose canary began last, which may be over."""
+        from mlflow.exceptions import MlflowException
+
+        with self._connection.open("reading the canary") as client:
+            try:
+                model = client.get_registered_model(MODEL_NAME)
+            except MlflowException as error:
+                if error.error_code not in _MISSING:
+                    raise
+                return None, None
+            numbers = model.aliases.get(CANARY), model.tags.get(NEWEST_CANARY)
+            found = {number: _version(client.get_model_version(MODEL_NAME, number)) for number in set(numbers) if number}
+        pointed, newest = (found.get(number) for number in numbers)
+        return pointed, newest
+
+    def set_canary(self, version: str) -> None:
+        """Move `@canary`, and remember the version whose canary began last. Only canary_rollout.py calls this."""
+        with self._connection.open(f"making model {version} the canary") as client:
+            client.set_registered_model_tag(MODEL_NAME, NEWEST_CANARY, version)
+            client.set_registered_model_alias(MODEL_NAME, CANARY, version)
+
+    def remove_canary(self) -> None:
+        """Take `@canary` away; nothing happens where there is none."""
+        with self._connection.open("removing the canary") as client:
+            client.delete_registered_model_alias(MODEL_NAME, CANARY)
 
     def previous_champions(self) -> list[ModelVersion]:
         """Versions that were promoted and not rolled back, the newest promotion first, without the present champion."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
@@ -17,30 +17,30 @@ from endcap.errors import EndcapError, ServiceUnavailable
 from endcap.recommender import Recommendation
 
 log = logging.getLogger(__name__)
-Rows = list[dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 _SLATES_A_COMMIT = 256
 
 
 class ExposureLog:
     """A thread that writes slates through `append`, all that wait in one call of it."""
 
-    def __init__(self, append: Callable[[Rows], None], patience_seconds: float = 2.0) -> None:
+    def __init__(self, append: Callable[[Rows, Rows], None], patience_seconds: float = 2.0) -> None:
         self._append, self.patience_seconds = append, patience_seconds
-        self._waiting: queue.Queue[tuple[Rows, Future[None]] | None] = queue.Queue()
+        self._waiting: queue.Queue[tuple[Rows, Rows, Future[None]] | None] = queue.Queue()
         self._writer = threading.Thread(target=self._run, name="exposure-log", daemon=True)
         self._writer.start()
 
-    def write(self, rows: Rows) -> None:
-        """Return when the rows are durable.
+    def write(self, rows: Rows, arms: Rows = ()) -> None:
+        """Return when the rows are durable, and with them the request's arm of a canary.
 
         Raises:
             ServiceUnavailable: the event log is away, and the rows are lost.
             TimeoutError: it is busy for longer than `patience_seconds`; the rows are written when it is not.
         """
-        if not rows:
+        if not rows and not arms:
             return
         done: Future[None] = Future()
-        self._waiting.put((rows, done))
+        self._waiting.put((rows, arms, done))
         done.result(self.patience_seconds)
 
     def close(self) -> None:
@@ -61,19 +61,19 @@ class ExposureLog:
             if end:
                 return
 
-    def _commit(self, slates: Sequence[tuple[Rows, Future[None]]]) -> None:
+    def _commit(self, slates: Sequence[tuple[Rows, Rows, Future[None]]]) -> None:
         try:
-            self._append([row for rows, _ in slates for row in rows])
+            self._append([row for rows, _, _ in slates for row in rows], [arm for _, arms, _ in slates for arm in arms])
         except EndcapError as error:
-            for _, done in slates:
+            for *_, done in slates:
                 done.set_exception(error)
         except Exception as error:  # the thread must live on, and every waiting request must hear of it
             log.exception("exposures could not be written", extra={"slates": len(slates)})
             away = ServiceUnavailable(f"exposures could not be written ({error})", field="event log", action="See the log.")
-            for _, done in slates:
+            for *_, done in slates:
                 done.set_exception(away)
         else:
-            for _, done in slates:
+            for *_, done in slates:
                 done.set_result(None)
 
 

@@ -73,6 +73,7 @@ def _links(settings: Settings) -> list[tuple[str, str, str]]:
         ("API", "/docs", "every route, with examples to try"),
         ("OpenAPI", "/openapi.json", "the same for programs"),
         ("Model", "/v1/model", "what serves, as JSON"),
+        ("Canary", "/canary", "a candidate on part of the shoppers: step, guards, decisions"),
         ("Readiness", "/readyz", "what is worse than it should be, as JSON"),
         ("Metrics", "/metrics", "for Prometheus"),
         ("Airflow", settings.airflow_url, "the loop: ingest, train, gates, approval"),

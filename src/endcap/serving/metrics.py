@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_CORRELATIONS = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class Metrics:
@@ -42,6 +44,22 @@ class Metrics:
         self.rate_fallbacks = self._counter("endcap_rate_fallbacks", "Calls counted here because Redis was away.")
         self.shed = self._counter("endcap_shed", "Calls given up to keep others in time.", "work", "reason")
         self.waiting = self._gauge("endcap_waiting", "Calls that wait for a thread.", "work")
+        self.canary = self._gauge("endcap_canary_info", "1 for the candidate held.", "model_version", "canary", "step")
+        self.canary_share = self._gauge("endcap_canary_share", "Share of shoppers that the candidate answers.")
+        self.canary_looked = self._gauge("endcap_canary_looked_timestamp_seconds", "When its evidence was last looked at.")
+        self.canary_requests = self._counter(
+            "endcap_canary_requests", "Slates during a canary, by the arm they were meant for.", "arm", "outcome"
+        )
+        self.canary_seconds = self._histogram("endcap_canary_seconds", "Seconds to a slate during a canary.", "arm")
+        self.canary_refused = self._counter("endcap_canary_refused", "Candidates refused, once a version and cause.", "cause")
+        self.shadows = self._counter("endcap_shadow_requests", "Requests offered to a candidate in the shadow.", "outcome")
+        self.shadow_seconds = self._histogram("endcap_shadow_seconds", "Seconds of a candidate in the shadow to a slate.")
+        self.shadow_overlap = self._histogram(
+            "endcap_shadow_overlap", "Share of what was shown that the shadow would show.", buckets=_SHARES
+        )
+        self.shadow_correlation = self._histogram(
+            "endcap_shadow_rank_correlation", "Kendall's tau of the two slates' common items.", buckets=_CORRELATIONS
+        )
         self.event_log_up = self._gauge("endcap_event_log_up", "1 when the event log answered last time.")
 
     def render(self) -> bytes:
@@ -59,5 +77,5 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=_LATENCY_SECONDS)
+    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _LATENCY_SECONDS) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)

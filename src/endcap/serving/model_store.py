@@ -10,21 +10,19 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from endcap.contracts import EventType, ModelVersion
+from endcap.contracts import ModelVersion
 from endcap.data.atomic_write import write_atomically
-from endcap.errors import EndcapError, RecordInvalid, RegistryError, ReleaseError, ServiceUnavailable
-from endcap.models.digest import digest
-from endcap.models.history import History
-from endcap.ranking.items import ItemTable
-from endcap.recommender import Model, Recommender, Request
+from endcap.errors import EndcapError, RecordInvalid, RegistryError, ServiceUnavailable
+from endcap.recommender import Recommender
 from endcap.release.records import GATE, PROMOTION, verified_promotion
 from endcap.release.signing import Keys
+from endcap.serving.loading import Load, load_proved
 from endcap.serving.metrics import Metrics
 from endcap.serving.schemas import ModelState, Refusal
 
@@ -64,11 +62,11 @@ class ModelStore:
         *,
         repeat_surfaces: Sequence[str],
         reload_seconds: float,
-        load: Callable[[Path], Model] | None = None,
+        load: Load | None = None,
     ) -> None:
         self._source, self._keys, self._models, self._metrics = source, keys, models, metrics
         self._repeat_surfaces, self._reload_seconds = repeat_surfaces, reload_seconds
-        self._load = load or _load_blend
+        self._load = load
         self.current: Served | None = None
         self.refused: Refusal | None = None
         self.registry_up = False
@@ -149,17 +147,7 @@ class ModelStore:
         return time.monotonic() - self._tried[1] < RETRY_SECONDS  # the clock on the wall may jump
 
     def _take(self, version: ModelVersion, approved_by: str, directory: Path, source: str) -> None:
-        if (found := digest(directory)) != version.digest:
-            raise RegistryError(
-                "the files are not those that were signed",
-                field=f"digest of model {version.version}",
-                value=found,
-                action=f"Expected {version.digest}. Delete {directory.name} below the models folder to fetch it again.",
-            )
-        try:
-            recommender = self._recommender(directory)
-        except RegistryError as error:  # the files are those that were signed, and yet no model: not a matter of the digest
-            raise ReleaseError(error.problem, field=error.field, action=error.action) from error
+        recommender = load_proved(version, directory, self._load, self._repeat_surfaces)
         served = Served(version, approved_by, recommender, datetime.now(UTC), source)
         self.current, self.refused, self._tried = served, None, None
         self._metrics.model.clear()
@@ -168,17 +156,6 @@ class ModelStore:
         if source == "registry":
             write_atomically(self._models / LAST_GOOD, json.dumps(asdict(version)))
         log.info("model serves", extra={"model_version": version.version, "dataset_version": version.dataset_version})
-
-    def _recommender(self, directory: Path) -> Recommender:
-        """Load and warm up: the first shopper must not wait, and a model that cannot answer must not be taken."""
-        model = self._load(directory)
-        recommender = Recommender(model, read_items(directory, model.item_ids), self._repeat_surfaces)
-        now = datetime.now(UTC)
-        known = list(model.item_ids[:3])
-        for history in (History.empty(), History(known, [now] * len(known), EventType.PURCHASE.value)):
-            if not recommender.recommend(Request(history, now, surface=next(iter(self._repeat_surfaces), "home"))):
-                raise ValueError("the model has nothing to show")
-        return recommender
 
     def _refuse(self, version: str, cause: str, error: Exception, champion: ModelVersion | None = None) -> None:
         reason = str(error) if isinstance(error, EndcapError) else f"cannot be loaded ({type(error).__name__}: {error})"
@@ -215,23 +192,6 @@ class ModelStore:
             registry_up=registry_up,
             refused=refused,
         )
-
-
-def read_items(directory: Path, item_ids: Sequence[str]) -> ItemTable:
-    """The item table of a model directory, in the order in which its model scores."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(directory / "items.parquet")
-    return ItemTable.of(table.to_pylist(), item_ids)
-
-
-def _load_blend(directory: Path) -> Model:
-    import torch
-
-    from endcap.models.model_files import load_model
-
-    torch.set_num_threads(1)  # requests run side by side in threads; more threads each would only get in the way
-    return load_model(directory)
 
 
 def _identity(version: ModelVersion) -> tuple[object, ...]:

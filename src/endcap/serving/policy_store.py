@@ -7,20 +7,33 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from endcap.contracts import ModelVersion
 from endcap.exploring import GREEDY, UNIFORM, Policies
 from endcap.models.history import History
 from endcap.policy.exploration import Exploration
 from endcap.policy.features import ItemFacts
 from endcap.policy.policies import Policy, block_of, make
 from endcap.policy.state_files import Found, names, newest
+from endcap.recommender import Recommender
 from endcap.release.canary import share_of
 from endcap.serving.metrics import Metrics
-from endcap.serving.model_store import Served
 
 log = logging.getLogger(__name__)
+MODELS = 2  # that answer at once: a champion and the candidate of a canary
+
+
+class Answering(Protocol):
+    """A model in place: `model_store.Served` or `candidate_store.Candidate`."""
+
+    @property
+    def version(self) -> ModelVersion: ...
+
+    @property
+    def recommender(self) -> Recommender: ...
 
 
 def policy_of(policies: Policies, surface: str, who: str) -> str:
@@ -44,6 +57,8 @@ def policy_of(policies: Policies, surface: str, who: str) -> str:
 class _Ready:
     """Policies over one model and one state, as one reference, so that no request sees two."""
 
+    served: Answering
+    found: Found
     facts: ItemFacts | None
     policies: dict[str, Policy] = field(default_factory=dict)
 
@@ -57,7 +72,7 @@ class PolicyStore:
         self._neural = any(one.kind == "neural_linear" for one in params.in_use())
         self.current = Found(None, None)
         self._seen: list[str] | None = None
-        self._ready: tuple[Served, Found, _Ready] | None = None
+        self._ready: tuple[_Ready, ...] = ()  # of the models that answer, the one made last first
         self._making, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="policy-store", daemon=True)
         metrics.policy_state_current.set(1)
@@ -95,7 +110,7 @@ class PolicyStore:
         self.current, self._seen = found, seen
         self._metrics.policy_state_current.set(not found.refused)
 
-    def explore(self, served: Served, surface: str, who: str, seed: str) -> Exploration | None:
+    def explore(self, served: Answering, surface: str, who: str, seed: str) -> Exploration | None:
         """How a slate is drawn for `who`; the same `seed` (the request's id) draws the same. None: greedy, nobody learns."""
         if not self._explores:
             return None
@@ -105,25 +120,29 @@ class PolicyStore:
         random = np.random.default_rng(int.from_bytes(seed.encode(), "big"))
         return Exploration(ready.policies[name], random, self._params.head, ready.facts)
 
-    def _over(self, served: Served) -> _Ready:
+    def _over(self, served: Answering) -> _Ready:
         """The policies over this model, by the state in force; made once."""
-        ready, found = self._ready, self.current
-        if ready is None or ready[0] is not served or ready[1] is not found:
+        found = self.current
+        ready = self._made(served)
+        if ready is None or ready.found is not found:
             with self._making:
-                ready = self._ready
-                if ready is None or ready[0] is not served or ready[1] is not found:
-                    facts = ready[2].facts if ready and ready[0] is served else self._facts(served)
-                    self._ready = ready = (served, found, self._make(facts, found))
-        return ready[2]
+                ready = self._made(served)
+                if ready is None or ready.found is not found:
+                    ready = self._make(served, ready.facts if ready else self._facts(served), found)
+                    self._ready = (ready, *(one for one in self._ready if one.served is not served))[:MODELS]
+        return ready
 
-    def _make(self, facts: ItemFacts | None, found: Found) -> _Ready:
+    def _made(self, served: Answering) -> _Ready | None:
+        return next((ready for ready in self._ready if ready.served is served), None)
+
+    def _make(self, served: Answering, facts: ItemFacts | None, found: Found) -> _Ready:
         policies, feature_set = {}, facts.feature_set if facts else ""
         for one in self._params.in_use():
             known = found.state.about(block_of(one, feature_set)) if facts and found.state else None
             policies[one.name] = make(one, feature_set, known, f"{found.version}{feature_set}")
-        return _Ready(facts, policies)
+        return _Ready(served, found, facts, policies)
 
-    def _facts(self, served: Served) -> ItemFacts | None:
+    def _facts(self, served: Answering) -> ItemFacts | None:
         if not self._params.learns:
             return None
         model, items = served.recommender.model, served.recommender.items

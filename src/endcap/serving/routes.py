@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,6 +10,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from endcap.contracts import Surface
+from endcap.serving.canary_page import render as render_canary
+from endcap.serving.canary_shown import CanaryShown
 from endcap.serving.event_intake import MAX_EVENTS
 from endcap.serving.landing import page
 from endcap.serving.problems import problem, responses
@@ -99,6 +102,12 @@ async def model(request: Request) -> ModelState:
     return _service(request).models.state()
 
 
+@shop.get("/canary", summary="The canary")
+async def canary(request: Request) -> CanaryShown:
+    """The candidate that answers part of the shoppers, or the last one that did: step, share, evidence, decisions."""
+    return _service(request).canary()
+
+
 @operations.get("/healthz", summary="Is the process up?")
 async def health() -> Health:
     """200 as long as the process answers; restart it when it does not."""
@@ -125,6 +134,13 @@ async def metrics(request: Request) -> Response:
 async def docs(request: Request) -> HTMLResponse:
     """The API page."""
     return HTMLResponse(reference(request.app.openapi(), _service(request).settings.serving_url))
+
+
+@operations.get("/canary", include_in_schema=False)
+async def canary_page(request: Request) -> HTMLResponse:
+    """The page of the canary; it asks again by itself."""
+    shown = await run_in_threadpool(_service(request).canary)
+    return HTMLResponse(await run_in_threadpool(render_canary, shown, datetime.now(UTC)), headers={"Cache-Control": "no-store"})
 
 
 @operations.get("/", include_in_schema=False)

@@ -141,12 +141,17 @@ class RecommendationAnswer(BaseModel):
 
     request_id: str = Field(examples=["req-6f1c2f0e8f4b4d8d9f3a5f0c1b2a3d4e"])
     model_version: str | None = Field(description="The model that answered; null when none could.", examples=["3"])
+    arm: str | None = Field(
+        None, description="During a canary: whom the shopper was meant for, candidate or champion.", examples=["candidate"]
+    )
     policy: str = Field(
         description="How places were filled: greedy, uniform, or name and version of a policy that explores.",
         examples=["greedy"],
     )
     fallback: bool = Field(description="True when this answer is worse than it should be; `fallback_reason` says why.")
-    fallback_reason: str | None = Field(None, description="no_model, model_failed, event_log_away or exposures_late")
+    fallback_reason: str | None = Field(
+        None, description="no_model, model_failed, candidate_failed, candidate_empty, event_log_away or exposures_late"
+    )
     items: list[ShownItem]
 
 
@@ -228,4 +233,5 @@ class Readiness(BaseModel):
     ready: bool
     model_version: str | None
     event_log: bool
+    canary: str | None = Field(None, description="The canary that is open, in words.")
     degraded: list[str] = Field(description="What is worse than it should be; empty when all is well.")

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Protocol
 
 from endcap.config import Params, Settings
+from endcap.data.canary_log import CanaryLog
 from endcap.data.events import EventLog
 from endcap.data.privacy import pseudonym_key
 from endcap.errors import ServiceUnavailable
-from endcap.recommender import Model
 from endcap.release.audit import AuditLog
 from endcap.release.registry import Registry
 from endcap.release.signing import Keys
 from endcap.serving.answers import Answers
 from endcap.serving.api_keys import ApiKeys
+from endcap.serving.canary_shown import CanaryShown, canary_shown
+from endcap.serving.candidate_store import CanarySource, CandidateStore
 from endcap.serving.event_intake import Door
 from endcap.serving.exposure_log import ExposureLog, Rows
 from endcap.serving.fallback import Fallback
 from endcap.serving.key_ring import SNAPSHOT, KeyRing
+from endcap.serving.loading import Load
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
@@ -30,12 +32,17 @@ from endcap.serving.promotion_budgets import PromotionBudgets
 from endcap.serving.rates import Counter
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
+from endcap.serving.shadow import Shadow
 from endcap.serving.workers import Workers
 
 log = logging.getLogger(__name__)
 _SLATES_AT_ONCE = 6  # threads; a model computes on one core, the others wait for the disk
 _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections an event log keeps open
 _LOOKS_AT_ONCE = 32  # pages and metrics, which need no such thread
+
+
+class Source(ChampionSource, CanarySource, Protocol):
+    """Where models come from: `release.registry.Registry`."""
 
 
 class Service:
@@ -48,8 +55,8 @@ class Service:
         self,
         settings: Settings,
         params: Params,
-        source: ChampionSource | None = None,
-        load: Callable[[Path], Model] | None = None,
+        source: Source | None = None,
+        load: Load | None = None,
     ) -> None:
         self.settings, serving = settings, params.serving
         self.deadline_seconds = serving.deadline_seconds
@@ -62,8 +69,9 @@ class Service:
         self._watch = LogWatch(self._event_log, self.metrics)
         self._writing = threading.Lock()  # SQLite lets one write at a time, and its own queue is a poll
         self._exposures = ExposureLog(self._append_exposures)
+        self._source: Source = source or Registry(settings.mlflow_url)
         self.models = ModelStore(
-            source or Registry(settings.mlflow_url),
+            self._source,
             keys,
             home.models,
             self.metrics,
@@ -71,8 +79,18 @@ class Service:
             reload_seconds=serving.reload_seconds,
             load=load,
         )
+        self._canary_log = CanaryLog(settings.event_log_url)
+        self.candidates = CandidateStore(
+            self._source,
+            keys,
+            home.models,
+            self.metrics,
+            repeat_surfaces=serving.repeat_surfaces,
+            reload_seconds=serving.reload_seconds,
+            load=load,
+        )
+        self.shadow = Shadow(self._append_shadows, self.metrics)
         budgets = PromotionBudgets(self._event_log, self._watch, self._writing, self.metrics)
-        self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds)
         self.policies = PolicyStore(params.policies, home.policies, self.metrics, serving.reload_seconds)
         audit = AuditLog(settings.event_log_url, keys)
         self._rules = RulesStore(settings.rules, self._event_log, budgets, self.metrics, serving.reload_seconds, audit)
@@ -83,6 +101,8 @@ class Service:
             self._event_log,
             self._watch,
             self.models,
+            self.candidates,
+            self.shadow,
             self._rules,
             self.policies,
             self._popular,
@@ -104,6 +124,8 @@ class Service:
             log.error("event log away at start", extra={"address": self._event_log.address})
         self.keys.start()
         self.models.start()
+        self.candidates.start()
+        self.shadow.start()
         self._rules.start()
         self.policies.start()
 
@@ -112,11 +134,14 @@ class Service:
         self._slates.close()
         self._calls.close()
         self.models.stop()
+        self.candidates.stop()
+        self.shadow.stop()
         self._rules.stop()
         self.policies.stop()
         self.keys.stop()
         self._exposures.close()
         self._event_log.close()
+        self._canary_log.close()
 
     async def recommend(self, body: RecommendationRequest) -> RecommendationAnswer:
         """A slate.
@@ -157,9 +182,14 @@ class Service:
             self.metrics.events.labels(outcome).inc(count)
         return EventsAnswer(accepted=appended.accepted, duplicates=appended.duplicates, rejected=intake.rejected)
 
-    def _append_exposures(self, rows: Rows) -> None:
+    def _append_exposures(self, rows: Rows, arms: Rows) -> None:
         with self._writing:
-            self._event_log.append_exposures(rows)
+            self._event_log.append_exposures(rows, arms)
+
+    def _append_shadows(self, rows: Rows) -> None:
+        self._watch.require()
+        with self._writing:
+            self._canary_log.append_shadows(rows)
 
     def _knows(self, item_id: str) -> bool:
         """Whether the serving model (or, without one, the fallback) can show this item."""
@@ -186,4 +216,18 @@ class Service:
             degraded.append("API keys cannot be read: those known before stay in force")
         if self.settings.api_keys == "off":
             degraded.append("API keys are off: whoever reaches this service may use all of it")
-        return Readiness(ready=event_log, model_version=state.model_version, event_log=event_log, degraded=degraded)
+        canary = self.canary()
+        degraded += canary.degraded
+        return Readiness(
+            ready=event_log,
+            model_version=state.model_version,
+            event_log=event_log,
+            canary=canary.summary if canary.open else None,
+            degraded=degraded,
+        )
+
+    def canary(self) -> CanaryShown:
+        """The canary that is open or was last, as the page and /v1/canary show it."""
+        candidates = self.candidates
+        served = self.models.current
+        return canary_shown(candidates, served.version.version if served else None, datetime.now(UTC))

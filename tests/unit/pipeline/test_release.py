@@ -55,7 +55,7 @@ def shelf(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     for version in shelf.found.values():
         record = gate_record(version, passed=True, champion=None, checks={"size": True})
         shelf.set_tags(version.version, {GATE: to_tag(keys.sign(record))})
-    monkeypatch.setattr(release, "_registry", lambda _: shelf)
+    monkeypatch.setattr(release, "registry_of", lambda _: shelf)
     return shelf
 
 

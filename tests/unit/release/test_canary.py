@@ -16,8 +16,8 @@ from endcap.config import load_params
 from endcap.errors import InputError
 from endcap.evaluation.sequential import Tally
 from endcap.release import canary
-from endcap.release.canary import Arms, decide, levels, share_of
-from endcap.sections import Canary, CanaryStep, Guard
+from endcap.release.canary import Arms, decide, decide_shadow, levels, share_of
+from endcap.sections import Canary, CanaryStep, Guard, Shadow
 
 CLICKS = Guard(better="higher", bar=-0.05, scale="relative", ceiling=1.0)
 ERRORS = Guard(better="lower", bar=0.005, scale="absolute", ceiling=1.0)
@@ -121,6 +121,41 @@ def test_roll_backs_share_the_error_and_advancing_does_not() -> None:
     assert reading.sure[0] < reading.likely[0] < reading.likely[1] < reading.sure[1]
 
 
+def test_a_guard_is_read_once_its_own_shoppers_suffice() -> None:
+    """Errors are known at once, clicks after a day."""
+    unsettled = Arms(tally(0.0, 0), tally(0.0, 0))
+    found = decide(SETTINGS, 0, 0.0, arms(errors=0.2) | {"clicks": unsettled})
+    assert (found.action, found.reasons[0].split()[0]) == ("roll_back", "errors")
+    found = decide(SETTINGS, 0, 48.0, arms() | {"clicks": unsettled})
+    assert (found.action, found.reasons) == ("wait", ("0 shoppers in the smaller arm, 100 are wanted",))
+
+
+SHADOWED = SETTINGS.model_copy(update={"shadow": Shadow(share=0.1, min_requests=500, min_hours=2.0)})
+
+
+@pytest.mark.parametrize(
+    ("hours", "compared", "errors", "action", "says"),
+    [
+        (3.0, 600, 0.0, "advance", "600 requests compared"),
+        (1.0, 600, 0.0, "wait", "1 h of at least 2 h in the shadow"),
+        (3.0, 400, 0.0, "wait", "400 requests compared, 500 are wanted"),
+        (0.0, 400, 0.3, "roll_back", "errors +0.3000"),
+        (9.0, 20, 1.0, "wait", "20 requests compared"),
+    ],
+)
+def test_the_shadow_is_judged_by_errors_alone(hours: float, compared: int, errors: float, action: str, says: str) -> None:
+    found = decide_shadow(SHADOWED, hours, compared, Arms(tally(errors, compared), tally(0.0, compared)))
+    assert found.action == action
+    assert found.reasons[0].startswith(says)
+    assert found.share == (0.1 if action == "advance" else 0.0)
+
+
+def test_the_shadow_takes_its_part_of_the_error_and_must_be_set() -> None:
+    assert levels(SHADOWED) == pytest.approx((0.05 / 7, 0.05))
+    with pytest.raises(InputError, match=r"canary\.shadow: is not set"):
+        decide_shadow(SETTINGS, 1.0, 500, Arms(tally(0.0), tally(0.0)))
+
+
 @pytest.mark.parametrize(
     ("step", "hours", "metrics", "says"),
     [
@@ -170,6 +205,7 @@ def test_the_project_has_a_canary_whose_last_step_compares_halves() -> None:
     settings = load_params(Path(__file__).resolve().parents[3] / "params.yaml").canary
     assert settings is not None
     assert [step.share for step in settings.steps] == [0.01, 0.1, 0.5]
+    assert (settings.enabled, settings.confirm) == (False, True), "promotion is direct until somebody asks for canaries"
     assert set(settings.guards) == {"clicks", "purchases", "latency_ms", "errors", "fallbacks"}
 
 

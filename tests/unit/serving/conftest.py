@@ -101,6 +101,11 @@ class Shelf:
             raise ServiceUnavailable("MLflow does not answer", field="ENDCAP_MLFLOW_URL")
         return self.alias
 
+    def canaries(self) -> tuple[ModelVersion | None, ModelVersion | None]:
+        if self.away:
+            raise ServiceUnavailable("MLflow does not answer", field="ENDCAP_MLFLOW_URL")
+        return None, None
+
     def download(self, version: ModelVersion, models: Path) -> Path:
         target = models / version.version
         if not target.exists():

@@ -185,7 +185,7 @@ def test_while_the_event_log_is_away_events_are_refused_and_slates_marked(
 
 
 def test_exposures_that_cannot_be_written_mark_the_answer(served: TestClient, service: Service) -> None:
-    def full(rows: object) -> None:
+    def full(rows: object, arms: object) -> None:
         raise ServiceUnavailable("database or disk is full")
 
     service._exposures._append = full
@@ -197,9 +197,9 @@ def test_exposures_that_take_too_long_mark_the_answer_and_are_written_later(
 ) -> None:
     go_on, append = threading.Event(), service._exposures._append
 
-    def slow(rows: Any) -> None:
+    def slow(rows: Any, arms: Any) -> None:
         go_on.wait(30)
-        append(rows)
+        append(rows, arms)
 
     service._exposures._append, service._exposures.patience_seconds = slow, 0.05
     answer = ask(served)
