@@ -15,6 +15,7 @@ from endcap.config import Params, Settings, load_params, load_settings
 from endcap.serving import problems
 from endcap.serving.body_limit import BodyLimit
 from endcap.serving.metrics import Metrics
+from endcap.serving.page_routes import pages
 from endcap.serving.routes import operations, shop
 from endcap.serving.schemas import Context, Event, RecommendationRequest, SessionEvent, ShelfFilters
 from endcap.serving.service import Service
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     problems.install(app, tuple(sorted(fields)))
     app.include_router(shop)
     app.include_router(operations)
+    app.include_router(pages)
     _describe_events(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Measured, metrics=service.metrics)

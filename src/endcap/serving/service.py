@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -25,13 +26,18 @@ from endcap.serving.fallback import Fallback
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
+from endcap.serving.online_figures import OnlineFigures
+from endcap.serving.operator_page import OperatorPage
 from endcap.serving.promotion_budgets import PromotionBudgets
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
+from endcap.serving.storefront import Storefront
 
+Seen = TypeVar("Seen")
 log = logging.getLogger(__name__)
 _SLATES_AT_ONCE = 6  # threads; a model computes on one core, the others wait for the disk
 _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections an event log keeps open
+_LOOKS_AT_ONCE = 2  # threads for the pages of people: shoppers do not wait behind them
 
 
 class Service:
@@ -80,9 +86,13 @@ class Service:
             key,
             skew,
         )
+        self.storefront = Storefront(settings, self._event_log, self._watch, self.models, self._popular, key)
+        figures = OnlineFigures(self._event_log, self._watch, timedelta(hours=params.monitoring.attribution_hours))
+        self.operator = OperatorPage(figures, self.metrics, self.models, self._rules, str(settings.rules or ""))
         self._door = Door(key, params.ingest.max_price, skew)
         self._slates = anyio.CapacityLimiter(_SLATES_AT_ONCE)
         self._calls = anyio.CapacityLimiter(_CALLS_AT_ONCE)
+        self._looks = anyio.CapacityLimiter(_LOOKS_AT_ONCE)
 
     def start(self) -> None:
         """Open the event log, take the last good model, follow registry and rules. The process answers even if none works."""
@@ -110,6 +120,10 @@ class Service:
             ServiceUnavailable: the event log is away; nothing was stored.
         """
         return await to_thread.run_sync(self._take, body, media_type, limiter=self._calls)
+
+    async def look(self, see: Callable[[], Seen]) -> Seen:
+        """What a page for people shows, read in a thread that no shopper waits for."""
+        return await to_thread.run_sync(see, limiter=self._looks)
 
     def _take(self, body: bytes, media_type: str) -> EventsAnswer:
         intake = self._door.check(body, media_type, datetime.now(UTC))
