@@ -266,8 +266,11 @@ def test_known_shoppers_are_those_whom_the_operator_names(page: Page, url: str, 
     )
     page.get_by_role("button", name="Shop as 17850").click()
     inspected(page)
-    after(page, lambda: card(page, "KI1").get_by_role("button", name="Add").click())
-    after(page, lambda: card(page, "GA4").get_by_role("button", name="Add").click())
+    after(page, lambda: card(page, "KI1").get_by_role("button", name="Look at").click())
+    after(page, lambda: card(page, "LI1").get_by_role("button", name="Look at").click())
+    after(page, lambda: page.locator("#item").get_by_role("button", name="Add").click())
+    after(page, lambda: page.get_by_role("button", name="Home").click())
+    page.evaluate("window.scrollTo(0, 0)")
     picture("storefront")
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from endcap.config import Settings
 from endcap.errors import ServiceUnavailable
 from endcap.ranking.business_rules import Rules
 from endcap.serving.metrics import Metrics
@@ -43,10 +44,10 @@ class OperatorPage:
     """Renders what it was made with. Blocks: call it from a thread."""
 
     def __init__(
-        self, figures: OnlineFigures, metrics: Metrics, models: ModelStore, rules: RulesStore, rules_file: str
+        self, settings: Settings, figures: OnlineFigures, metrics: Metrics, models: ModelStore, rules: RulesStore
     ) -> None:
-        self._figures, self._metrics, self._models, self._rules = figures, metrics, models, rules
-        self._rules_file, self._since = rules_file, datetime.now(UTC)
+        self._settings, self._figures, self._metrics = settings, figures, metrics
+        self._models, self._rules, self._since = models, rules, datetime.now(UTC)
 
     def render(self, window: str, *, newest: bool, ready: Readiness, canary_page: str | None) -> str:
         """The page as HTML; every value is escaped."""
@@ -63,15 +64,15 @@ class OperatorPage:
             most=max((bar.slates for bar in figures.bars), default=0) if figures else 0,
             ready=ready,
             model=self._models.state(),
-            rules=_rules_facts(self._rules.current, self._rules_file),
+            rules=_rules_facts(self._rules.current, str(self._settings.rules or "")),
             rules_refused=self._rules.refused,
             promotions=self._metrics.samples("endcap_promotion_shows_total"),
             fallbacks=[(labels["reason"], int(count)) for labels, count in self._metrics.samples("endcap_fallbacks_total")],
             requests=self._requests(),
             canary=[(labels, value) for labels, value in self._metrics.samples("endcap_canary")],
             canary_page=canary_page,
+            storefront=self._settings.storefront,
             since=self._since,
-            now=datetime.now(UTC),
         )
 
     def _read(self, window: str, *, newest: bool) -> tuple[Figures | None, str]:

@@ -88,7 +88,7 @@ class Service:
         )
         self.storefront = Storefront(settings, self._event_log, self._watch, self.models, self._popular, key)
         figures = OnlineFigures(self._event_log, self._watch, timedelta(hours=params.monitoring.attribution_hours))
-        self.operator = OperatorPage(figures, self.metrics, self.models, self._rules, str(settings.rules or ""))
+        self.operator = OperatorPage(settings, figures, self.metrics, self.models, self._rules)
         self._door = Door(key, params.ingest.max_price, skew)
         self._slates = anyio.CapacityLimiter(_SLATES_AT_ONCE)
         self._calls = anyio.CapacityLimiter(_CALLS_AT_ONCE)

@@ -161,7 +161,11 @@ function card(place, before, request) {
   const title = button(item.title, `Look at ${item.title}`, () => look(item.item_id, request), "title");
   const badges = make("div", { className: "badges" }, make("small", { textContent: `#${place.rank}` }));
   if (!was) badges.append(make("span", { className: "state new", textContent: "new" }));
-  if (was && moved) badges.append(make("span", { className: "state", textContent: moved > 0 ? `▲ ${moved}` : `▼ ${-moved}` }));
+  if (was && moved) {
+    const mark = make("span", { className: "state", textContent: moved > 0 ? `▲ ${moved}` : `▼ ${-moved}`, role: "img" });
+    mark.setAttribute("aria-label", `${Math.abs(moved)} places ${moved > 0 ? "up" : "down"}`);
+    badges.append(mark);
+  }
   if (shop.basket.has(item.item_id)) badges.append(make("span", { className: "state good", textContent: "in the basket" }));
   const reasons = make("ul", {}, ...place.reasons.map((reason) => make("li", { textContent: why(reason) })));
   const add = button("Add to basket", `Add to basket: ${item.title}`, () => put(item.item_id, request));
@@ -211,7 +215,7 @@ async function inspect(answer) {
     return;
   }
   if (answer.request_id !== $("shelf").dataset.request) return;
-  const told = { Request: logged.request_id, Shown: logged.time, Surface: logged.surface, Policy: logged.policy };
+  const told = { Request: logged.request_id, Shown: `${logged.time.slice(0, 19).replace("T", " ")} UTC`, Surface: logged.surface, Policy: logged.policy };
   Object.assign(told, { Model: logged.model_version, "Data set": logged.dataset_version || "none", Fallback: logged.fallback ? answer.fallback_reason : "no" });
   const list = make("dl");
   for (const [key, value] of Object.entries(told)) list.append(make("dt", { textContent: key }), make("dd", { textContent: value }));
@@ -231,7 +235,9 @@ function exposure(places) {
   const row = (tag, cells) => make("tr", {}, ...cells.map((cell, place) => make(tag, { textContent: cell, className: place > 1 && place < 4 ? "number" : "" })));
   const lines = places.map((p) => row("td", [p.rank, p.title, p.score.toFixed(3), p.propensity.toFixed(2), p.policy]));
   const table = make("table", {}, make("thead", {}, row("th", head)), make("tbody", {}, ...lines));
-  return make("div", { className: "wide" }, table);
+  const wide = make("div", { className: "wide", role: "region", tabIndex: 0 }, table);
+  wide.setAttribute("aria-label", "The exposure, place by place");
+  return wide;
 }
 
 async function start() {
