@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1440, "height": 1000}
+DESKTOP = {"width": 1440, "height": 900}
 
 
 class GiftShelf(Shelf):
@@ -164,6 +164,7 @@ def test_a_purchase_changes_the_next_shelf_and_is_in_the_log(
     first = shelf(page)
     assert "TO0" not in first
     opened = after(page, lambda: card(page, "KI2").get_by_role("button", name="Look at").click())
+    picture("storefront-item")
     bought = after(page, lambda: page.get_by_role("button", name="Buy now").click())
     assert opened != bought
     second = shelf(page)
@@ -274,6 +275,7 @@ def test_known_shoppers_are_those_whom_the_operator_names(page: Page, url: str, 
     picture("storefront")
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.emulate_media(color_scheme="dark")
     picture("storefront-phone", whole=True)
     page.get_by_label("Shopper’s id").fill("stranger")
     page.keyboard.press("Enter")
