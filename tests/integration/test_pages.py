@@ -205,6 +205,30 @@ def test_views_and_the_basket_count_at_once(page: Page, url: str, picture: Calla
     assert {"LI0", "LI1"} <= set(shelf(page)[:3])
 
 
+def test_the_keyboard_goes_on_where_it_was(page: Page, url: str) -> None:
+    def focused() -> str:
+        return str(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"))
+
+    enter(page, url)
+    card(page, "LI1").get_by_role("button", name="Add").focus()
+    after(page, lambda: page.keyboard.press("Enter"))
+    page.wait_for_function("document.activeElement.getAttribute('aria-label') === 'Add to basket: Fairy lights'")
+    page.keyboard.press("Tab")
+    assert focused() == "Hide: Fairy lights"
+    after(page, lambda: page.keyboard.press("Enter"))
+    page.wait_for_function("document.activeElement.id === 'shelf-title'")
+    card(page, "LI0").locator(".title").focus()
+    after(page, lambda: page.keyboard.press("Space"))
+    page.wait_for_function("document.activeElement.textContent === 'Paper lantern'")
+
+
+def test_a_second_click_is_no_second_purchase(page: Page, url: str, settings: Settings) -> None:
+    enter(page, url)
+    after(page, lambda: card(page, "LI0").locator(".title").click())
+    after(page, lambda: page.get_by_role("button", name="Buy now").dblclick())
+    assert [event["type"] for event in in_log(settings)].count("purchase") == 1
+
+
 def test_what_is_hidden_goes_and_what_has_no_price_cannot_be_bought(page: Page, url: str) -> None:
     enter(page, url)
     after(page, lambda: card(page, "LI0").get_by_role("button", name="Hide").click())

@@ -16,7 +16,12 @@ function make(tag, properties = {}, ...children) {
 function button(text, label, act, className = "") {
   const node = make("button", { type: "button", textContent: text, className });
   node.setAttribute("aria-label", label);
-  node.addEventListener("click", () => attempt(act));
+  node.addEventListener("click", async () => {
+    if (node.busy) return; // a second click is no second purchase
+    node.busy = true;
+    await attempt(act);
+    node.busy = false;
+  });
   return node;
 }
 
@@ -68,12 +73,22 @@ function enter(user, label) {
 // One view is open at a time and only its shelf is asked for, so that the log says shown of nothing that nobody saw.
 async function open(view) {
   shop.view = view;
+  const label = document.activeElement.getAttribute("aria-label");
   $("home").toggleAttribute("aria-current", view.surface === "home");
   $("basket").toggleAttribute("aria-current", view.surface === "basket");
   $("basket").textContent = `Basket (${shop.basket.size})`;
   drawItem();
   drawBasket();
   await ask();
+  focusAgain(label);
+}
+
+// Whoever uses the keyboard goes on where they were: at the same button, or where it is gone at the heading of what came.
+function focusAgain(label) {
+  if (document.activeElement !== document.body) return;
+  const same = label && document.querySelector(`#shop [aria-label="${CSS.escape(label)}"]:not(:disabled)`);
+  if (same) same.focus({ preventScroll: true });
+  else (shop.view.item ? $("item").querySelector("h2") : $("shelf-title")).focus();
 }
 
 async function ask() {
@@ -194,7 +209,7 @@ function drawItem() {
   const item = shop.items.get(shop.view.item);
   const row = make("div", { className: "row" });
   row.append(button("Add to basket", `Add to basket: ${item.title}`, () => put(item.item_id)), buying("Buy now", `Buy now: ${item.title}`, [item.item_id]));
-  $("item").replaceChildren(make("h2", { textContent: item.title }), facts(item), row);
+  $("item").replaceChildren(make("h2", { textContent: item.title, tabIndex: -1 }), facts(item), row);
 }
 
 function drawBasket() {
