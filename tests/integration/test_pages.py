@@ -5,6 +5,7 @@ Each page is kept as a picture in SCREENSHOT_DIR (default: the test's own folder
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -279,7 +280,14 @@ def test_a_policy_and_a_model_with_a_script_are_text_for_the_operator(page: Page
     assert page.evaluate("window.broken") is None
 
 
-def test_known_shoppers_are_those_whom_the_operator_names(page: Page, url: str, picture: Callable[..., None]) -> None:
+def test_known_shoppers_are_those_whom_the_operator_names(
+    page: Page, url: str, settings: Settings, picture: Callable[..., None]
+) -> None:
+    file = settings.paths.reports / "drift" / "dataset-5" / "check.json"
+    file.parent.mkdir(parents=True)
+    report = f"{settings.reports_url}/drift/dataset-5/index.html"
+    check = {"dataset_version": "dataset-5", "model_version": "7", "date": "2026-11-20", "drifted": False}
+    file.write_text(json.dumps({**check, "report_url": report, "ui_url": f"{settings.evidently_url}/projects/1"}))
     for number, (user, item) in enumerate([("17850", "KI0"), ("17850", "KI0"), ("17850", "GA3"), ("stranger", "TO1")]):
         event = {"event_id": f"e{number}", "type": "purchase", "user_id": user, "item_id": item, "price": 2.0}
         moment = datetime.now(UTC) - timedelta(days=1, minutes=-number)
@@ -296,6 +304,8 @@ def test_known_shoppers_are_those_whom_the_operator_names(page: Page, url: str, 
     after(page, lambda: page.locator("#item").get_by_role("button", name="Add").click())
     after(page, lambda: page.get_by_role("button", name="Home").click())
     page.evaluate("window.scrollTo(0, 0)")
+    drift = page.get_by_role("link", name="dataset-5 has not drifted").get_attribute("href")
+    assert drift == report
     picture("storefront")
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -24,7 +24,8 @@ WINDOWS = {
     "day": (timedelta(days=1), timedelta(hours=1)),
     "week": (timedelta(days=7), timedelta(hours=12)),
 }  # name → its length and the length of a bar of its chart
-MOST_EXPOSURES = 40_000  # shown items that are read at most, and acts: the newest
+MOST_EXPOSURES = 20_000  # shown items that are read at most, and acts: the newest
+_IDS = ("request_id", "user_id", "item_id")
 _KEEP_SECONDS = 5.0
 _KEEP_RATIO = 20.0  # kept for this many times what counting took: it never costs more than a twentieth of a core
 
@@ -133,9 +134,23 @@ class OnlineFigures:
         """One row a slate and policy: what became of the places that the policy filled. All count, their time up or not."""
         from endcap.training.outcomes import settle
 
-        frame = shown.to_pandas()
-        settled = settle(frame[frame["time"] >= since], acts, self._attribution, until + self._attribution)
-        return _merge(settled.assign(shopper=settled["user_id"].fillna(settled["request_id"])), ["policy", "request_id"])
+        frame, acts = _coded(shown, acts)
+        frame = frame[frame["time"] >= since]
+        settled = settle(frame, acts, self._attribution, until + self._attribution)
+        shopper = settled["user_id"].fillna(-1 - settled["request_id"])  # a stranger's slate is alone
+        return _merge(settled.assign(shopper=shopper), ["policy", "request_id"])
+
+
+def _coded(shown: Any, acts: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables with numbers in the place of ids, NaN for none: joins of text would hold up the threads that answer."""
+    import pyarrow as pa
+
+    frames = [shown.drop_columns(list(_IDS)).to_pandas(), acts.drop_columns(list(_IDS)).to_pandas()]
+    for name in _IDS:
+        both = pa.chunked_array([*shown[name].chunks, *acts[name].chunks], pa.string())
+        codes = both.combine_chunks().dictionary_encode().indices.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        frames[0][name], frames[1][name] = codes[: shown.num_rows], codes[shown.num_rows :]
+    return frames[0], frames[1]
 
 
 def _merge(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
