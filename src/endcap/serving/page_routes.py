@@ -65,28 +65,28 @@ async def asset(name: Asset) -> FileResponse:
     return FileResponse(_FOLDER / name.value, headers=HEADERS)
 
 
-@pages.get("/shop")
+@pages.get("/shop", tags=["shop"])
 async def shop_page(request: Request) -> FileResponse:
     """The storefront; the same page for everybody, its script asks for the rest."""
     _shop(request)
     return FileResponse(_FOLDER / "shop.html", headers=HEADERS)
 
 
-@pages.get("/shop/start")
+@pages.get("/shop/start", tags=["shop"])
 async def shop_start(request: Request) -> dict[str, Any]:
     """The service's clock and the shoppers that the operator names."""
     service = _shop(request)
     return await service.look(service.storefront.start)
 
 
-@pages.get("/shop/items")
+@pages.get("/shop/items", tags=["shop"])
 async def shop_items(request: Request, id: Annotated[list[Identifier], Query(max_length=_MOST_ITEMS)]) -> list[dict[str, Any]]:
     """What a shop's front end would know itself: title, category and price."""
     service = _shop(request)
     return await service.look(lambda: service.storefront.items(id))
 
 
-@pages.get("/shop/requests/{request_id}", response_model=None)
+@pages.get("/shop/requests/{request_id}", tags=["shop"], response_model=None)
 async def shop_request(request: Request, request_id: Identifier) -> dict[str, Any] | Response:
     """What was logged of one answer, for the inspector."""
     service = _shop(request)
@@ -97,7 +97,7 @@ async def shop_request(request: Request, request_id: Identifier) -> dict[str, An
     return found
 
 
-@pages.get("/operator")
+@pages.get("/operator", tags=["operations"])
 async def operator_page(request: Request, window: Window = "hour", until: Until = Until.NOW) -> HTMLResponse:
     """How the shelf does over a window."""
     service = _service(request)

@@ -91,6 +91,15 @@ def test_a_place_of_a_rule_counts_for_that_rule_alone(log: EventLog) -> None:
     assert [(one.slates, one.clicks.mean) for one in found.models] == [(1, 1.0)]
 
 
+def test_every_slate_of_a_stranger_is_a_shopper_of_its_own(log: EventLog) -> None:
+    for number in range(8):
+        show(log, number, "a", minutes(20 - number), user_id=None if number else "u0")
+    act(log, "click", 1, "a", minutes(18))
+    (strangers,) = figures_of(log).of("hour").models
+    assert (strangers.slates, strangers.shoppers) == (8, 8)
+    assert strangers.clicks.mean == 1 / 8
+
+
 def test_an_empty_log_has_no_figures(log: EventLog) -> None:
     found = figures_of(log).of("week")
     assert (found.slates, found.models, found.policies, found.bars, found.newest) == (0, (), (), (), None)
