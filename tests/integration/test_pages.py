@@ -379,11 +379,16 @@ def test_the_operators_page_refreshes_itself(page: Page, url: str) -> None:
     page.clock.install()
     page.goto(f"{url}/operator")
     page.get_by_text("The log is empty: nothing was ever shown.").wait_for()
+    page.get_by_role("region", name="Latency by route").focus()
     httpx.post(f"{url}/v1/recommendations", json={"k": 3}).raise_for_status()
     for _ in range(4):  # figures are kept for some seconds
         page.clock.run_for(10_000)
         page.wait_for_timeout(2_000)
     assert page.locator("#slates").inner_text() == "1"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Latency by route"
+    page.route("**/operator", lambda route: route.abort())
+    page.clock.run_for(10_000)
+    page.get_by_text("These figures are old").wait_for()
 
 
 def test_a_failing_call_is_said_in_words(page: Page, url: str) -> None:

@@ -4,20 +4,35 @@
 const SECONDS = 10;
 
 async function refresh() {
-  const state = document.getElementById("refreshed");
   if (document.hidden) return;
   try {
     const response = await fetch(location.href);
     if (!response.ok) throw new Error(`the service answers ${response.status}`);
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("figures");
-    document.getElementById("figures").replaceWith(document.adoptNode(fresh));
-    state.textContent = `Refreshed every ${SECONDS} seconds.`;
-    state.className = "soft";
+    replace(new DOMParser().parseFromString(await response.text(), "text/html").getElementById("figures"));
+    say(`Refreshed every ${SECONDS} seconds.`, "soft");
   } catch (error) {
-    state.textContent = `These figures are old: ${error.message}.`;
-    state.className = "state bad";
+    say(`These figures are old: ${error.message}.`, "state bad");
   }
 }
 
-document.getElementById("refreshed").textContent = `Refreshed every ${SECONDS} seconds.`;
+// Tables stay scrolled and focused as they were.
+function replace(fresh) {
+  const old = document.getElementById("figures");
+  const focused = document.activeElement;
+  const was = new Map([...old.querySelectorAll(".wide")].map((table) => [table.getAttribute("aria-label"), { table, left: table.scrollLeft }]));
+  old.replaceWith(document.adoptNode(fresh));
+  for (const table of fresh.querySelectorAll(".wide")) {
+    const before = was.get(table.getAttribute("aria-label"));
+    if (!before) continue;
+    table.scrollLeft = before.left;
+    if (before.table === focused) table.focus({ preventScroll: true });
+  }
+}
+
+function say(text, className) {
+  const state = document.getElementById("refreshed");
+  if (state.textContent !== text) Object.assign(state, { textContent: text, className }); // said once, not every ten seconds
+}
+
+say(`Refreshed every ${SECONDS} seconds.`, "soft");
 setInterval(refresh, SECONDS * 1000);
