@@ -190,6 +190,10 @@ class Settings(BaseModel):
     home: Path = Field(description="State lives here; delete it and the project is as new.")
     data_dir: Path | None = Field(None, description="Folder with real data sets; unset: download, else the simulated shop.")
     rules: Path | None = Field(None, description="File with the rules of the shelf (examples/rules.yaml); unset: no rules.")
+    storefront: bool = Field(True, description="Whether the service has the page /shop, whose visitors' events are real.")
+    shop_shoppers: str = Field(
+        "", description="Ids of shoppers that /shop lists with what they bought, by commas; unset: none."
+    )
     event_log_url: str = Field("", description="SQLAlchemy URL of the event log; default SQLite in the home.")
     dvc_remote_url: str = Field("", description="Any DVC remote (s3://…); default a folder in the home.")
     mlflow_url: str = Field("", description="MLflow's address.")

@@ -161,6 +161,19 @@ def test_the_service_shows_its_model_and_its_api(played: Played, page: Page, pic
     picture("service-docs")
 
 
+def test_a_visitor_shops_and_the_operator_sees_it(played: Played, page: Page) -> None:
+    page.goto(f"{played.settings.serving_url}/shop")
+    page.get_by_role("button", name="New visitor").click()
+    page.locator("#shelf > li").first.wait_for()
+    link = page.get_by_role("link", name=f"version {played.summary['champion']} in MLflow")
+    assert (
+        link.get_attribute("href")
+        == f"{played.settings.mlflow_url}/#/models/{MODEL_NAME}/versions/{played.summary['champion']}"
+    )
+    page.goto(f"{played.settings.serving_url}/operator")
+    page.get_by_role("heading", name="By model version").wait_for()
+
+
 def eventually(find: Callable[[], Found | None], seconds: float = 90) -> Found:
     deadline = time.monotonic() + seconds
     while not (found := find()):

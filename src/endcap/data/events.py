@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WANTING_TYPES = tuple(name for name, wants in zip(TYPES, POSITIVE_TYPES, strict=True) if wants)
 HISTORY_TYPES = (*WANTING_TYPES, contracts.EventType.DISMISS.value)  # what is learnt from, and what hides an item
+ACTING_TYPES = tuple(kind.value for kind in (contracts.EventType.CLICK, contracts.EventType.CART, contracts.EventType.PURCHASE))
 IDS_A_STATEMENT = 10_000
 _EVENT_COLUMNS = [column.name for column in tables.events.c if column.name != "seq"]
 _EVENT_ID = _EVENT_COLUMNS.index("event_id")
@@ -149,6 +150,28 @@ class EventLog:
         query = sa.select(*_columns(tables.exposures, contracts.exposure_schema()))
         query = query.where(t.time >= microseconds(start), t.time < microseconds(end))
         return self._table(query.order_by(t.time, t.request_id, t.rank), contracts.exposure_schema())
+
+    def newest_exposures(self, start: datetime, end: datetime, limit: int) -> pa.Table:
+        """At most `limit` exposures as `exposures` gives them, the newest; of the oldest slate perhaps only a part."""
+        t = tables.exposures.c
+        query = sa.select(*_columns(tables.exposures, contracts.exposure_schema()))
+        query = query.where(t.time >= microseconds(start), t.time < microseconds(end)).order_by(t.time.desc()).limit(limit)
+        newest = self._table(query, contracts.exposure_schema())
+        return newest.sort_by([("time", "ascending"), ("request_id", "ascending"), ("rank", "ascending")])
+
+    def newest_exposure_time(self) -> datetime | None:
+        """When the log's newest slate was shown; None: never."""
+        with self._answering(), self._engine.connect() as connection:
+            found = connection.scalar(sa.select(sa.func.max(tables.exposures.c.time)))
+        return None if found is None else moment(found)
+
+    def newest_acts(self, start: datetime, end: datetime, limit: int) -> pa.Table:
+        """At most `limit` events of ACTING_TYPES with start <= time < end (event_schema), the newest, oldest first."""
+        t = tables.events.c
+        query = sa.select(*_columns(tables.events, contracts.event_schema()))
+        query = query.where(t.time >= microseconds(start), t.time < microseconds(end), t.type.in_(ACTING_TYPES))
+        newest = self._table(query.order_by(t.time.desc()).limit(limit), contracts.event_schema())
+        return newest.sort_by("time")
 
     def claim_exposures(self, batch_id: str, until: datetime) -> pa.Table:
         """Give all unclaimed exposures before `until` to a batch; all that it has (exposure_schema) by time, request, rank.

@@ -132,6 +132,8 @@ def urls(settings: Settings) -> dict[str, str]:
         "drift_reports": settings.evidently_url,
         "service": settings.serving_url,
         "service_api": f"{settings.serving_url}/docs",
+        "storefront": f"{settings.serving_url}/shop",
+        "operator": f"{settings.serving_url}/operator",
         "reports": settings.reports_url,
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from endcap.errors import InputError
+from endcap.evaluation.calibration import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +112,33 @@ def bootstrap_columns(
         low, high = np.minimum(low, mean), np.maximum(high, mean)  # where all are equal, sums differ by rounding
         found.append(Interval(float(mean), float(low), float(high), int(counts[column])))
     return found
+
+
+def clustered_rate(happened: npt.NDArray[np.bool_], clusters: npt.NDArray[Any]) -> Interval:
+    """How often something happened, with Wilson's 95 % interval for as many trials as these are worth.
+
+    Trials of one cluster (a shopper's slates) are alike, so N of them are worth N / D, where D >= 1 is by how much clusters
+    raise the variance of the rate (Kish 1965; Korn and Graubard 1998). Always or never: as many as there are clusters. Holds
+    for few trials and for rates of 0, where a bootstrap would be certain.
+
+    >>> round(clustered_rate(np.zeros(20, bool), np.repeat(np.arange(10), 2)).high, 4)  # 0 of 10
+    0.2775
+    >>> happened, shoppers = np.array([True, True, False, False]), np.array(["ann", "ann", "bob", "bob"])
+    >>> round(clustered_rate(happened, shoppers).low, 4)  # D = (2 · (1² + 1²) / 4²) / (½ · ½ / 4) = 4: worth one trial
+    0.0546
+
+    Raises:
+        InputError: there is no trial.
+    """
+    if not len(happened):
+        raise InputError("nothing to average", field="happened", value=[], action="Give at least one trial.")
+    _, codes = np.unique(clusters, return_inverse=True)
+    sums, counts = np.bincount(codes, weights=happened), np.bincount(codes)
+    trials, groups = len(happened), len(counts)
+    rate = float(sums.sum() / trials)
+    worth = float(groups)
+    if 0 < rate < 1 and groups > 1:
+        clustered = groups / (groups - 1) * float(np.square(sums - rate * counts).sum()) / trials**2
+        worth = trials / max(clustered / (rate * (1 - rate) / trials), 1.0)
+    low, high = wilson(np.array([rate]), np.array([max(worth, 1.0)]))
+    return Interval(rate, float(low[0]), float(high[0]), trials)

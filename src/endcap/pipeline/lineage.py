@@ -5,12 +5,11 @@ Not here: how it is printed (cli/lineage.py), how a version is rebuilt (reproduc
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from endcap.config import Settings, load_settings
 from endcap.data.versions import DatasetRepository
-from endcap.errors import EndcapError, InputError, RecordInvalid
+from endcap.errors import EndcapError, InputError
 
 if TYPE_CHECKING:
     from endcap.contracts import DatasetVersion, ModelVersion
@@ -79,29 +78,17 @@ def _arm(settings: Settings, request_id: str) -> dict[str, str]:
 
 
 def _of_model(settings: Settings, version: str) -> dict[str, Any]:
+    from endcap.release.lineage import approval, gates, origin
     from endcap.release.registry import Registry
+    from endcap.release.signing import Keys
 
-    registry = Registry(settings.mlflow_url)
+    registry, keys = Registry(settings.mlflow_url), Keys.load(settings.paths.secrets)
     model = registry.get(version)
-    tags = model.tags
     return {
-        "model": {
-            "version": model.version,
-            "kind": model.kind,
-            "digest": model.digest,
-            "run_id": model.run_id,
-            "status": tags.get("status", ""),
-            "page": registry.page(model.version),
-        },
-        "code": {"commit": model.code_commit, "tree": tags.get("code_tree", "")},
-        "params": {
-            "hash": model.params_hash,
-            "file": f"params.yaml in the code tree {tags.get('code_tree', '')[:12]}",
-            "tuned": tags.get("tuned", ""),
-        },
+        **origin(model, registry.page(model.version)),
         "parents": _parents(registry, model),
-        "gates": _gates(settings, model),
-        "approval": _approval(settings, model),
+        "gates": gates(model, keys),
+        "approval": approval(model, keys),
         "dataset": _dataset(settings, model.dataset_version),
     }
 
@@ -129,33 +116,6 @@ def _parents(registry: Registry, model: ModelVersion) -> list[dict[str, str]]:
     return found
 
 
-def _gates(settings: Settings, model: ModelVersion) -> dict[str, Any]:
-    from endcap.release.records import GATE, verified_gate
-
-    try:
-        verified_gate(model, _keys(settings))
-        verified: Any = True
-    except RecordInvalid as error:
-        if not model.tags.get(GATE):
-            return {"missing": str(error)}
-        verified = str(error)
-    record = _json(model.tags[GATE])
-    kept = {key: record.get(key) for key in ("passed", "judged_at", "champion_version", "checks")}
-    return {**kept, "scorecard": model.tags.get("scorecard", ""), "verified": verified}
-
-
-def _approval(settings: Settings, model: ModelVersion) -> dict[str, Any]:
-    from endcap.release.records import PROMOTION, verified_promotion
-
-    try:
-        record = verified_promotion(model, _keys(settings))
-    except RecordInvalid as error:
-        if model.tags.get("rejected_by"):
-            return {"rejected_by": model.tags["rejected_by"], "rejected_at": model.tags.get("rejected_at", "")}
-        return {"missing": str(error)} if not model.tags.get(PROMOTION) else {"verified": str(error)}
-    return {"approved_by": record["approved_by"], "approved_at": record["approved_at"], "verified": True}
-
-
 def _dataset(settings: Settings, version: str) -> dict[str, Any]:
     try:
         return _card(DatasetRepository(settings.paths, settings.dvc_remote_url).get(version))
@@ -165,20 +125,6 @@ def _dataset(settings: Settings, version: str) -> dict[str, Any]:
 
 def _card(card: DatasetVersion) -> dict[str, Any]:
     return {key: _plain(value) for key, value in card.to_json().items()}
-
-
-def _keys(settings: Settings) -> Any:
-    from endcap.release.signing import Keys
-
-    return Keys.load(settings.paths.secrets)
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from endcap.serving.metrics import Metrics
     from endcap.serving.rates import Counter, Verdict
 
-OPEN = frozenset({"/healthz", "/readyz"})  # for whoever restarts and routes: they hold no key
+OPEN = frozenset({"/healthz", "/readyz", "/pages/{name}"})  # for whoever restarts and routes, who holds no key; styles, scripts
 RETRY_SECONDS = 2
 
 

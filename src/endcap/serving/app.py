@@ -17,6 +17,7 @@ from endcap.serving.access import Access
 from endcap.serving.body_limit import BodyLimit
 from endcap.serving.deadline import Deadline
 from endcap.serving.metrics import Metrics
+from endcap.serving.page_routes import pages
 from endcap.serving.routes import operations, shop
 from endcap.serving.schemas import Context, Event, RecommendationRequest, SessionEvent, ShelfFilters
 from endcap.serving.service import Service
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None, params: Params | None = None, s
     problems.install(app, tuple(sorted(fields)))
     app.include_router(shop)
     app.include_router(operations)
+    app.include_router(pages)
     _describe(app, demanded=service.settings.api_keys == "required")
     app.add_middleware(BodyLimit)
     app.add_middleware(Deadline, seconds=service.deadline_seconds, most=service.most_calls, metrics=service.metrics)

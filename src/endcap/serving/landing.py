@@ -69,7 +69,10 @@ def _facts(model: ModelState) -> list[tuple[str, str]]:
 
 
 def _links(settings: Settings) -> list[tuple[str, str, str]]:
+    shop = [("Storefront", "/shop", "see what shoppers see, and why")] if settings.storefront else []
     return [
+        *shop,
+        ("Operator", "/operator", "click and purchase rates, fallbacks, latency, rules"),
         ("API", "/docs", "every route, with examples to try"),
         ("OpenAPI", "/openapi.json", "the same for programs"),
         ("Model", "/v1/model", "what serves, as JSON"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -71,6 +74,17 @@ class Metrics:
         suffix = {"counter": "_total"}
         return {family.name + suffix.get(family.type, "") for family in self.registry.collect()}
 
+    def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """(labels, value) of every sample whose name begins so, since the process started."""
+        families = self.registry.collect()
+        return [(s.labels, s.value) for family in families for s in family.samples if s.name.startswith(name)]
+
+    def latency(self, route: str, shares: Sequence[float]) -> list[float]:
+        """Seconds within which these shares of a route's requests were answered, as its buckets tell; NaN: no request."""
+        found = self.samples("endcap_request_seconds_bucket")
+        buckets = sorted((float(labels["le"]), count) for labels, count in found if labels["route"] == route)
+        return [quantile(buckets, share) for share in shares]
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
@@ -79,3 +93,21 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _LATENCY_SECONDS) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+
+def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """As Prometheus' histogram_quantile: linear inside a bucket of (upper end, cumulative count); the last end is infinite.
+
+    NaN without observations; beyond the last finite end that end, as nothing more is known.
+
+    >>> quantile([(0.1, 2), (0.2, 4), (float("inf"), 4)], 0.75)
+    0.15
+    """
+    if not buckets or not (total := buckets[-1][1]):
+        return math.nan
+    begin, before = 0.0, 0.0
+    for end, count in buckets:
+        if count >= share * total and count > before:
+            return begin if math.isinf(end) else round(begin + (end - begin) * (share * total - before) / (count - before), 6)
+        begin, before = end, count
+    return begin

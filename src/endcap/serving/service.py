@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from endcap.config import Params, Settings
 from endcap.data.canary_log import CanaryLog
@@ -27,18 +28,23 @@ from endcap.serving.loading import Load
 from endcap.serving.log_watch import LogWatch
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ChampionSource, ModelStore
+from endcap.serving.online_figures import OnlineFigures
+from endcap.serving.operator_page import OperatorPage
 from endcap.serving.policy_store import PolicyStore
 from endcap.serving.promotion_budgets import PromotionBudgets
 from endcap.serving.rates import Counter
 from endcap.serving.rules_store import RulesStore
 from endcap.serving.schemas import EventsAnswer, Readiness, RecommendationAnswer, RecommendationRequest
 from endcap.serving.shadow import Shadow
+from endcap.serving.storefront import Storefront
 from endcap.serving.workers import Workers
 
+Seen = TypeVar("Seen")
 log = logging.getLogger(__name__)
 _SLATES_AT_ONCE = 6  # threads; a model computes on one core, the others wait for the disk
 _CALLS_AT_ONCE = 4  # threads that check and store events; below the connections an event log keeps open
-_LOOKS_AT_ONCE = 32  # pages and metrics, which need no such thread
+_LOOKS_AT_ONCE = 2  # threads for the pages of people: shoppers do not wait behind them
+_LOOKS = 32  # that wait, and calls of metrics and health, which need no such thread
 
 
 class Source(ChampionSource, CanarySource, Protocol):
@@ -60,7 +66,7 @@ class Service:
     ) -> None:
         self.settings, serving = settings, params.serving
         self.deadline_seconds = serving.deadline_seconds
-        self.most_calls = 2 * serving.max_waiting + _SLATES_AT_ONCE + _CALLS_AT_ONCE + _LOOKS_AT_ONCE
+        self.most_calls = 2 * serving.max_waiting + _SLATES_AT_ONCE + _CALLS_AT_ONCE + _LOOKS_AT_ONCE + _LOOKS
         home = settings.paths
         key = pseudonym_key(settings.pseudonym_key, home.secrets)
         keys = Keys.load(home.secrets)
@@ -111,12 +117,16 @@ class Service:
             key,
             skew,
         )
+        self.storefront = Storefront(settings, self._event_log, self._watch, self.models, self._popular, key)
+        figures = OnlineFigures(self._event_log, self._watch, timedelta(hours=params.monitoring.attribution_hours))
+        self.operator = OperatorPage(settings, figures, self.metrics, self.models, self._rules)
         self._door = Door(key, params.ingest.max_price, skew)
         table, snapshot = ApiKeys(settings.event_log_url, key, audit), home.secrets / SNAPSHOT
         self.keys = KeyRing(settings.api_keys, table, key, snapshot, self.metrics, serving.reload_seconds)
         self.rates = Counter(serving.rates, settings.redis_url, self.metrics)
         self._slates = Workers("slates", _SLATES_AT_ONCE, serving.max_waiting, self.metrics)
         self._calls = Workers("events", _CALLS_AT_ONCE, serving.max_waiting, self.metrics)
+        self._looks = Workers("pages", _LOOKS_AT_ONCE, _LOOKS, self.metrics)
 
     def start(self) -> None:
         """Open the event log, take the last good model, follow registry, rules and states. It answers even if none works."""
@@ -133,6 +143,7 @@ class Service:
         """Stop following, write the exposures that wait, give back the shows that were not needed."""
         self._slates.close()
         self._calls.close()
+        self._looks.close()
         self.models.stop()
         self.candidates.stop()
         self.shadow.stop()
@@ -164,6 +175,10 @@ class Service:
             ServiceUnavailable: the event log is away, or (Overloaded) too many calls wait; nothing was stored.
         """
         return await self._calls.run(self._take, body, media_type)
+
+    async def look(self, see: Callable[[], Seen]) -> Seen:
+        """What a page for people shows, read in a thread that no shopper waits for."""
+        return await self._looks.run(see)
 
     def _take(self, body: bytes, media_type: str) -> EventsAnswer:
         intake = self._door.check(body, media_type, datetime.now(UTC))
