@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from endcap.config import Settings
 from endcap.errors import ServiceUnavailable
 from endcap.ranking.business_rules import Rules
+from endcap.serving.canary_shown import CanaryShown
 from endcap.serving.metrics import Metrics
 from endcap.serving.model_store import ModelStore
 from endcap.serving.online_figures import WINDOWS, Bar, Figures, OnlineFigures
@@ -49,7 +50,7 @@ class OperatorPage:
         self._settings, self._figures, self._metrics = settings, figures, metrics
         self._models, self._rules, self._since = models, rules, datetime.now(UTC)
 
-    def render(self, window: str, *, newest: bool, ready: Readiness, canary_page: str | None) -> str:
+    def render(self, window: str, *, newest: bool, ready: Readiness, canary: CanaryShown) -> str:
         """The page as HTML; every value is escaped."""
         figures, away = self._read(window, newest=newest)
         return _template().render(
@@ -69,8 +70,7 @@ class OperatorPage:
             promotions=self._metrics.samples("endcap_promotion_shows_total"),
             fallbacks=[(labels["reason"], int(count)) for labels, count in self._metrics.samples("endcap_fallbacks_total")],
             requests=self._requests(),
-            canary=[(labels, value) for labels, value in self._metrics.samples("endcap_canary")],
-            canary_page=canary_page,
+            canary=canary,
             storefront=self._settings.storefront,
             since=self._since,
         )

@@ -101,13 +101,12 @@ async def shop_request(request: Request, request_id: Identifier) -> dict[str, An
 async def operator_page(request: Request, window: Window = "hour", until: Until = Until.NOW) -> HTMLResponse:
     """How the shelf does over a window."""
     service = _service(request)
-    has_canary = any(getattr(route, "path", "") == "/canary" for route in request.app.routes)
     html = await service.look(
         lambda: service.operator.render(
             window,
             newest=until is Until.NEWEST,
             ready=service.readiness(),
-            canary_page="/canary" if has_canary else None,
+            canary=service.canary(),
         )
     )
     return HTMLResponse(html, headers=HEADERS)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from tests.unit.serving.conftest import CountingModel, Shelf
 
@@ -17,9 +16,6 @@ from endcap.errors import ConfigError
 from endcap.serving.app import create_app
 from endcap.serving.metrics import Metrics, quantile
 from endcap.serving.service import Service
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGES = (
     "/shop",
@@ -172,26 +168,8 @@ def test_the_operator_sees_rules_and_what_was_refused(settings: Settings, params
     assert "colour" in text
 
 
-@pytest.fixture
-def with_canary(service: Service) -> Iterator[TestClient]:
-    """A service with a canary's metric and page, as far as this page knows of them."""
-    service.metrics._gauge("endcap_canary_share", "Share of shoppers.", "model_version").labels("9").set(0.1)
-    app, router = create_app(service=service), APIRouter()
-    router.add_api_route("/canary", lambda: "")
-    app.include_router(router)
-    with TestClient(app) as client:
-        yield client
-
-
-def test_the_canary_has_a_place(with_canary: TestClient) -> None:
-    assert "<dt>9</dt><dd>0.1</dd>" in with_canary.get("/operator").text
-    assert '<a href="/canary">' in with_canary.get("/operator").text
-
-
 def test_without_a_canary_its_place_says_so(client: TestClient) -> None:
-    text = client.get("/operator").text
-    assert "None is known to this process." in text
-    assert '<a href="/canary">' not in text
+    assert "No canary runs" in client.get("/operator").text
 
 
 def test_a_window_that_is_not_there_is_named(client: TestClient) -> None:
