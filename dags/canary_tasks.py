@@ -19,7 +19,6 @@ SUBJECT = "Model {{ ti.xcom_pull('start_canary', key='model_version') }} came th
 BODY = """{{ ti.xcom_pull('follow_canary')['reason'] }}
 
 It answers everybody by now. [All of it]({{ ti.xcom_pull('start_canary', key='report_url') }})"""
-
 WHY_NOT = Param(None, type=["null", "string"], title="Reason", description="Optional; kept with a rejection.")
 
 
@@ -35,8 +34,7 @@ class FollowCanary(BaseSensorOperator):
     template_fields = ("model_version",)
 
     def __init__(self, *, model_version: str, **more: Any) -> None:
-        longest = LONGEST.total_seconds()
-        super().__init__(mode="reschedule", poke_interval=LOOK_EVERY.total_seconds(), timeout=longest, **more)
+        super().__init__(mode="reschedule", poke_interval=LOOK_EVERY.total_seconds(), timeout=LONGEST.total_seconds(), **more)
         self.model_version = model_version
 
     def poke(self, context: Any) -> PokeReturnValue:

@@ -51,16 +51,16 @@ def settle(exposures: Any, events: Any, attribution: timedelta, until: datetime)
             purchases undone before their time was up do not count.
         until: the moment up to which events are known.
     """
-    shown = as_frame(exposures)
-    shown = shown[shown["time"] + attribution <= pd.Timestamp(until)]
-    shown = shown.sort_values(["time", "request_id", "rank"], kind="stable", ignore_index=True)
-    if shown.empty:
-        return shown.assign(**dict.fromkeys(ACTS, np.zeros(0, np.bool_)))
+    shown = as_frame(exposures).sort_values(["time", "request_id", "rank"], kind="stable", ignore_index=True)
+    up = shown["time"] + attribution <= pd.Timestamp(until)
+    if not up.any():
+        return shown[up].assign(**dict.fromkeys(ACTS, np.zeros(0, np.bool_)))
     acts = as_frame(events)
     acts = acts[acts["time"] < pd.Timestamp(until)]
     if "quantity" in acts:
         acts = acts[~(acts["quantity"].astype(float) <= 0)]
-    return shown.assign(**{column: followed(shown, acts, kinds, attribution) for column, kinds in ACTS.items()})
+    shown = shown.assign(**{column: followed(shown, acts, kinds, attribution) for column, kinds in ACTS.items()})
+    return shown[up].reset_index(drop=True)  # the others have taken the acts that are theirs
 
 
 def followed(

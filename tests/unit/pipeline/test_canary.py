@@ -20,6 +20,7 @@ from endcap.cli import app
 from endcap.config import Settings, load_params, project_root
 from endcap.errors import ReleaseError, ServiceUnavailable
 from endcap.pipeline import canary
+from endcap.release.audit import AuditLog
 from endcap.release.signing import Keys
 from endcap.serving.app import create_app
 from endcap.serving.service import Service
@@ -132,7 +133,9 @@ def test_a_worse_candidate_is_rolled_back(shop: tuple[TestClient, Service], shel
         canary.follow("2")
 
 
-def test_an_equal_candidate_goes_to_the_end_and_a_person_confirms(shop: tuple[TestClient, Service], shelf: CanaryShelf) -> None:
+def test_an_equal_candidate_goes_to_the_end_and_a_person_confirms(
+    shop: tuple[TestClient, Service], shelf: CanaryShelf, settings: Settings
+) -> None:
     client, service = shop
     shelf.candidate(2, SAME)
     canary.start("2", "ada")
@@ -146,6 +149,7 @@ def test_an_equal_candidate_goes_to_the_end_and_a_person_confirms(shop: tuple[Te
     assert canary.crown("2", "bob")["state"] == "promoted"
     assert shelf.pointers == {"champion": "2", "canary": None, "newest": "2"}
     assert shelf.get("2").tags["promoted_by"] == "bob"
+    assert [action for action, *_ in audited(settings, shelf)][-2:] == ["canary.passed", "model.promoted"]
     assert canary.follow("2")["state"] == "promoted"
 
 
@@ -161,7 +165,7 @@ def test_without_a_last_word_the_end_promotes(
     assert shelf.get("2").tags["promoted_by"] == "ada"
 
 
-def test_two_deciders_at_once_are_as_one(shop: tuple[TestClient, Service], shelf: CanaryShelf) -> None:
+def test_two_deciders_at_once_are_as_one(shop: tuple[TestClient, Service], shelf: CanaryShelf, settings: Settings) -> None:
     client, service = shop
     shelf.candidate(2, REVERSED)
     canary.start("2", "ada")
@@ -177,6 +181,10 @@ def test_two_deciders_at_once_are_as_one(shop: tuple[TestClient, Service], shelf
         thread.join()
     assert [one["state"] for one in told] == ["rolled_back"] * 4
     assert [entry.what for entry in history(shelf).history] == ["started", "rolled_back"]
+    assert [(action, by) for action, by, _ in audited(settings, shelf)] == [
+        ("canary.started", "ada"),
+        ("canary.rolled_back", "the guards"),
+    ]
 
 
 def test_another_champion_ends_the_canary(shelf: CanaryShelf) -> None:
@@ -226,6 +234,35 @@ def test_a_person_may_go_on_stop_and_refuse(shelf: CanaryShelf) -> None:
     assert canary.stop("bob", "again")["reason"] == "too many lanterns", "what is over stays as it is"
     with pytest.raises(ReleaseError, match="cannot go on"):
         canary.advance("bob", "please")
+
+
+def audited(settings: Settings, shelf: CanaryShelf) -> list[tuple[str, str, float]]:
+    log = AuditLog(settings.event_log_url, shelf.keys)
+    log.verify()
+    found = [(str(e.body["action"]), str(e.body["by"]), float(e.body["details"].get("share", -1))) for e in log.entries()]
+    log.close()
+    return found
+
+
+def test_the_audit_log_tells_each_step_once(shelf: CanaryShelf, settings: Settings) -> None:
+    shelf.candidate(2)
+    canary.start("2", "ada")
+    canary.start("2", "ada")  # finds it running
+    canary.advance("bob", "nobody shops in August")
+    canary.stop("eve", "lanterns")
+    canary.stop("eve", "lanterns")  # finds it over
+    told = [("canary.started", "ada", 0.3), ("canary.advanced", "bob", 0.5), ("canary.rolled_back", "eve", 0.0)]
+    assert audited(settings, shelf) == told
+
+
+def test_what_cannot_be_written_down_is_not_done(shelf: CanaryShelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.candidate(2)
+    canary.start("2", "ada")
+    monkeypatch.setenv("ENDCAP_EVENT_LOG_URL", "postgresql+psycopg://nobody@127.0.0.1:9/none")
+    with pytest.raises(ServiceUnavailable, match="event log does not answer"):
+        canary.stop("eve", "lanterns")
+    assert history(shelf).status == "running"
+    assert shelf.pointers["canary"] == "2"
 
 
 def test_who_goes_by_way_of_a_canary(shelf: CanaryShelf, configure: Configure) -> None:

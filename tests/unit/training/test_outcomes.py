@@ -57,6 +57,13 @@ def test_without_a_name_the_last_slate_that_showed_the_item_counts() -> None:
     }
 
 
+def test_an_act_is_not_given_to_an_older_slate_because_the_newer_ones_time_is_not_up() -> None:
+    shown = _shown(("r1", "ann", "cup", 0), ("r2", "ann", "cup", 10))
+    acts = _acts(("click", "ann", "cup", 11, None))
+    assert _label(shown, acts, T + timedelta(hours=25)) == {("r1", "cup"): (False, False)}
+    assert _label(shown, acts) == {("r1", "cup"): (False, False), ("r2", "cup"): (True, False)}
+
+
 @pytest.mark.parametrize("request_id", ["r1", None])
 @pytest.mark.parametrize(("hours", "counts"), [(-0.5, False), (0, True), (24, True), (24.5, False)])
 def test_only_what_follows_within_the_window_counts(hours: float, counts: bool, request_id: str | None) -> None:
